@@ -1,0 +1,80 @@
+//! The only place that knows the time and chance, so that a simulation can hold both.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+/// Time and chance. Cheap to clone; clones share the random numbers.
+///
+/// Plans never use [`Clock::wall`] for the age of objects: they use the store's time
+/// ([`crate::farm::StoreClock`]), because a worker's own clock may be wrong.
+#[derive(Clone)]
+pub struct Clock {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The wall time when the clock was made, and the runtime's monotonic time then: tests pause the latter.
+    wall: Timestamp,
+    started: Instant,
+    /// `--now`: what is added to the store's time, and to nothing else.
+    offset: SignedDuration,
+    chance: Mutex<StdRng>,
+}
+
+impl Clock {
+    /// The machine's clock and the system's random numbers. `offset` moves the store's time (`--now`).
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock and random numbers")]
+    pub fn system(offset: SignedDuration) -> Self {
+        Self::with(Timestamp::now(), offset, rand::make_rng())
+    }
+
+    /// A clock that says `wall` now and goes on with the runtime's (maybe paused) time; chance comes from `seed`.
+    pub fn simulated(wall: Timestamp, seed: u64) -> Self {
+        Self::with(wall, SignedDuration::ZERO, StdRng::seed_from_u64(seed))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
+    fn with(wall: Timestamp, offset: SignedDuration, chance: StdRng) -> Self {
+        let started = Instant::now();
+        Self { inner: Arc::new(Inner { wall, started, offset, chance: Mutex::new(chance) }) }
+    }
+
+    /// Time since the clock was made; never goes back.
+    pub fn monotonic(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
+    /// The machine's idea of the time: for logs, names and people.
+    pub fn wall(&self) -> Timestamp {
+        self.inner.wall + SignedDuration::try_from(self.monotonic()).unwrap_or(SignedDuration::MAX)
+    }
+
+    /// What `--now` adds to the store's time.
+    pub fn offset(&self) -> SignedDuration {
+        self.inner.offset
+    }
+
+    /// A new ULID: names of blocks, boots and ledger entries.
+    pub fn ulid(&self) -> Ulid {
+        let millis = u64::try_from(self.wall().as_millisecond()).unwrap_or(0);
+        let mut chance = self.inner.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        Ulid::from_parts(millis, u128::from(chance.next_u64()) << 64 | u128::from(chance.next_u64()))
+    }
+
+    /// A random number in `0.0..1.0`, for jitter.
+    pub fn fraction(&self) -> f64 {
+        self.inner.chance.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// Waits; a test that pauses the runtime's time does not.
+    #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+    pub async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}

@@ -1,0 +1,1 @@
+//! Canonical routes, and templates of names that are really paths.

@@ -1,0 +1,1 @@
+//! The table of rules, the first that applies counts.

@@ -1,0 +1,23 @@
+//! tracefarm turns a bucket of OpenTelemetry traces into handlers, Parquet and pages.
+//!
+//! ```text
+//! collectors ──▶ inbox/ ──▶ [ index ─▶ compact ─▶ publish ─▶ expire ] ──▶ spans/ entries/ latest/ site/
+//!                             any number of workers, each on its slice        read by people and SQL engines
+//! ```
+//!
+//! The way of the data is the order of the modules: [`otlp`] → [`handler`] → [`table`] → [`store`], driven by
+//! [`stage`], shared out by [`farm`], read by [`query`]. Arrows go one way: nothing below knows `stage`, `farm` or
+//! `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`] knows a terminal.
+
+pub mod cli;
+pub mod clock;
+pub mod error;
+pub mod farm;
+pub mod handler;
+pub mod model;
+pub mod otlp;
+pub mod query;
+pub mod stage;
+pub mod store;
+pub mod table;
+pub mod task;

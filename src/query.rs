@@ -1,0 +1,1 @@
+//! What `get`, `search` and `serve` share.
