@@ -44,6 +44,10 @@ pub struct Listing {
     /// Keys under the prefix that are none of ours. They are reported and left alone: what we do not understand we do
     /// not delete.
     pub foreign: Vec<String>,
+    /// A time by the store's own clock, at or before the moment at which the listing began: what was written (last-
+    /// modified) before it was certainly durable when the first page was taken. Learned from the `Date` of an earlier
+    /// answer plus monotonic time (clouds), or from the machine's clock (local, memory). Not moved by `--now`.
+    pub began: Timestamp,
     /// Whether more objects stand after the last one (a listing bounded in pages).
     pub more: bool,
 }
@@ -90,8 +94,14 @@ impl Store {
     ///
     /// # Errors
     /// A [`crate::error::Mistake`] for a URL that names no store.
-    pub async fn open(url: &str, options: &OpenOptions) -> crate::error::Result<Self> {
-        let _ = (url, options);
+    pub async fn open(url: &str, options: &OpenOptions, clock: crate::clock::Clock) -> crate::error::Result<Self> {
+        let _ = (url, options, clock);
+        todo!()
+    }
+
+    /// A store over any [`object_store::ObjectStore`]: what simulations and fault injection use. `url` is only shown.
+    pub fn over(inner: std::sync::Arc<dyn object_store::ObjectStore>, url: &str, clock: crate::clock::Clock) -> Self {
+        let _ = (inner, url, clock);
         todo!()
     }
 
