@@ -1,6 +1,7 @@
 //! The object store: its keys ([`layout`]), how it is opened ([`open`]), what is asked of it ([`meter`]), and the
 //! only functions that write or delete ([`Store`]). Nothing else in the crate touches an object.
 
+pub mod fault;
 pub mod layout;
 pub mod meter;
 
