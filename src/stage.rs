@@ -1,22 +1,48 @@
 //! The stages: index → compact → publish → expire. Each is a pure plan (listing in, items out) and an execute for one
 //! item.
+//!
+//! Every stage shows the worker the same face, so that the loop, `--dry-run` and simulations treat all alike:
+//!
+//! ```text
+//! pub async fn plan(desk: &Desk, round: &Round) -> Result<Plan>        lists, then calls the pure planner; changes nothing
+//! pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport>  plans, takes its slice, does one batch of it
+//! ```
+//!
+//! `Plan` is [`std::fmt::Display`] (a line an item: what would be done and why) and [`serde::Serialize`]. An item that fails
+//! is an entry in [`StageReport::failed`], not an error of `run`: the others go on, and a later round tries it again. An
+//! error of `run` means that nothing could be done (the store does not answer, credentials are refused). No stage
+//! retries; the store's client does, and the next round.
+//!
+//! Who forgets what (`forget`): [`forget`] sweeps blocks and the quarantine, `pins::forget(desk, &traces, &fence) ->
+//! Result<()>` the pins and `publish::forget(desk, &traces, &fence) -> Result<()>` the site; `traces` is a
+//! `BTreeSet<TraceId>`.
 
 pub mod compact;
 pub mod expire;
 pub mod fence;
 pub mod forget;
 pub mod index;
+pub mod ledger;
 pub mod pins;
 pub mod publish;
+pub mod quarantine;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+pub use fence::{Fence, Fenced};
+
 use crate::clock::Clock;
+use crate::error::{Report, Result};
 use crate::farm::{Settings, StoreClock};
 use crate::handler::catalogue::Catalogue;
-use crate::store::Store;
+use crate::model::WorkerName;
+use crate::store::{Stage, Store};
 use crate::table::read::Blocks;
+use crate::table::view::{Scope, View};
 
 /// What every stage works with: the store and what was last read of its documents. Cheap to clone; the loop makes a new
 /// one when settings or the catalogue change.
@@ -42,6 +68,207 @@ pub struct Desk {
     pub once: bool,
     /// One budget of memory, in bytes, that batches, merges and fetches share.
     pub memory_bytes: usize,
+    /// Who works here: stands in error documents.
+    pub worker: WorkerName,
+}
+
+impl Desk {
+    /// The same desk, whose requests are counted under `stage`.
+    pub fn for_stage(&self, stage: Stage) -> Self {
+        let store = self.store.for_stage(stage);
+        let blocks = self.blocks.with_store(store.clone());
+        let inbox = Inbox { store: self.inbox.store.for_stage(stage), keep: self.inbox.keep };
+        Self { store, blocks, inbox, ..self.clone() }
+    }
+
+    /// Lists blocks and reads their footers ([`View::list`]).
+    pub async fn view(&self, scope: &Scope) -> Result<View> {
+        View::list(&self.blocks, &self.store, &self.clock, scope).await
+    }
+}
+
+/// What a round of a stage is given beside the desk.
+#[derive(Clone)]
+pub struct Round {
+    /// My rank among the peers, from 0.
+    pub rank: usize,
+    /// How many peers there are, I included.
+    pub peers: usize,
+    /// Set when the worker is to stop: no new item is begun; the one in hand may finish.
+    pub stop: CancellationToken,
+    /// Items that failed lately are not begun.
+    pub setbacks: Setbacks,
+    /// Who is told how far the work is.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Round {
+    /// The round of a worker that is alone, that nobody stops or watches, without a memory of failures.
+    pub fn alone(clock: &Clock) -> Self {
+        let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
+        Self { rank: 0, peers: 1, stop, setbacks: Setbacks::new(clock.clone()), monitor }
+    }
+
+    /// Whether the worker is to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// My contiguous part of a sorted work list ([`crate::farm::slice`]).
+    pub fn slice<T>(&self, items: Vec<T>, weight: impl Fn(&T) -> u64) -> Vec<T> {
+        if self.peers <= 1 {
+            return items;
+        }
+        let weights: Vec<u64> = items.iter().map(weight).collect();
+        let mine = crate::farm::slice::slice(&weights, self.rank, self.peers);
+        items.into_iter().skip(mine.start).take(mine.len()).collect()
+    }
+}
+
+/// What a round of a stage came to.
+#[derive(Debug, Default)]
+pub struct StageReport {
+    /// Items done: inbox objects, merges, documents, hours.
+    pub done: u64,
+    /// Items left for later: failed lately, too young, fenced, the worker stops.
+    pub skipped: u64,
+    /// Items that failed, and why. A later round tries again.
+    pub failed: Vec<Failure>,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows written.
+    pub rows_out: u64,
+    /// Bytes read from objects, as stored.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// Objects deleted.
+    pub deleted: u64,
+    /// Whether something can be done at once: a batch was not the end of the list, or an item's output makes work.
+    pub more: bool,
+}
+
+/// An item that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which: the object's path, or what an item's [`std::fmt::Display`] says.
+    pub item: String,
+    /// Why, with the chain of causes.
+    pub report: Report,
+}
+
+impl StageReport {
+    /// Notes that `item` failed.
+    pub fn fail(&mut self, item: impl Into<String>, report: Report) {
+        self.failed.push(Failure { item: item.into(), report });
+    }
+
+    /// Whether anything changed.
+    pub fn did_something(&self) -> bool {
+        self.done > 0 || self.deleted > 0
+    }
+
+    /// Adds what another round or item came to.
+    pub fn add(&mut self, other: Self) {
+        self.done += other.done;
+        self.skipped += other.skipped;
+        self.failed.extend(other.failed);
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.deleted += other.deleted;
+        self.more |= other.more;
+    }
+}
+
+/// Who is told how far the work is: progress bars, logs. Every method may be called from any thread.
+pub trait Monitor: Send + Sync {
+    /// A round of `stage` begins with so many items, of so many bytes in all where they are known.
+    fn begin(&self, stage: Stage, items: u64, bytes: u64) {
+        let _ = (stage, items, bytes);
+    }
+
+    /// Some are done.
+    fn advance(&self, stage: Stage, items: u64, bytes: u64) {
+        let _ = (stage, items, bytes);
+    }
+
+    /// The round is over.
+    fn end(&self, stage: Stage) {
+        let _ = stage;
+    }
+
+    /// Something that a person should read now.
+    fn warn(&self, stage: Stage, message: &str) {
+        let _ = (stage, message);
+    }
+}
+
+/// Nobody watches.
+pub struct Unwatched;
+
+impl Monitor for Unwatched {}
+
+/// Items that failed lately, and when each may be tried again: 10 s after the first failure, doubling to 10 min. With
+/// that one bad item neither blocks a list nor is hammered. In memory only: another worker, or the next boot, tries at
+/// once.
+#[derive(Clone)]
+pub struct Setbacks {
+    clock: Clock,
+    items: Arc<Mutex<HashMap<String, Setback>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Setback {
+    times: u32,
+    until: Duration,
+}
+
+impl Setbacks {
+    /// The wait after the first failure.
+    const FIRST: Duration = Duration::from_secs(10);
+    /// The longest wait.
+    const LONGEST: Duration = Duration::from_secs(600);
+
+    /// None yet.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, items: Arc::default() }
+    }
+
+    /// Whether `item` may be tried now.
+    pub fn may_try(&self, item: &str) -> bool {
+        self.lock().get(item).is_none_or(|setback| self.clock.monotonic() >= setback.until)
+    }
+
+    /// How often `item` failed in a row.
+    pub fn times(&self, item: &str) -> u32 {
+        self.lock().get(item).map_or(0, |setback| setback.times)
+    }
+
+    /// `item` failed once more.
+    pub fn failed(&self, item: &str) {
+        let mut items = self.lock();
+        let times = items.get(item).map_or(0, |setback| setback.times);
+        let wait = Self::FIRST.saturating_mul(1 << times.min(10)).min(Self::LONGEST);
+        items.insert(item.to_owned(), Setback { times: times + 1, until: self.clock.monotonic() + wait });
+    }
+
+    /// `item` was done.
+    pub fn done(&self, item: &str) {
+        self.lock().remove(item);
+    }
+
+    /// Every item that failed and has not been done since.
+    pub fn items(&self) -> Vec<String> {
+        let mut items: Vec<String> = self.lock().keys().cloned().collect();
+        items.sort_unstable();
+        items
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Setback>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where inbox objects are.

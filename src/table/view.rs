@@ -1,12 +1,101 @@
 //! What is visible: a listing of blocks together with what their footers say of each other (rule 2).
+//!
+//! Compaction adds an output before it removes its inputs, so the same rows stand in several blocks for a while. Whom to
+//! believe is decided here and nowhere else, by pure functions over one listing:
+//!
+//! * [`View::visible`]: what readers, publishing and pins count. An output hides what it replaces only if it was
+//!   written before the listing began: a listing is not atomic, it may hold the last file of a merge without the files
+//!   written before it.
+//! * [`View::pending`]: what a planner of merges looks at. It believes every output at once; if it believes one too
+//!   early, the next merge has a copy more, and nothing is lost.
+//! * [`View::deletable`]: what has been replaced for every shard by outputs that have stood for the grace.
+//!
+//! Rows may be seen twice at any time (rule 3 makes them one), but never not at all.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::block::BlockMeta;
-use crate::model::Shard;
+use super::block::{BlockMeta, FORMAT};
+use super::read::Blocks;
+use crate::clock::Clock;
+use crate::error::{Result, bail, is_not_found, store_kind};
+use crate::model::{BlockId, HandlerId, Hour, Shard, ShardDir, Table, TraceId};
 use crate::store::layout::BlockKey;
+use crate::store::{Key, Object, Prefix, Store};
+
+/// How many footers are fetched at a time: enough to hide a bucket's latency, few enough to be polite.
+const FOOTERS_AT_A_TIME: usize = 20;
+
+/// How often a listing is begun again because it was too slow or an object on it was gone when its footer was read.
+/// A sweep takes away a few blocks an hour, so that even a second time is rare.
+const TRIES: usize = 5;
+
+/// Which blocks to list.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The table.
+    pub table: Table,
+    /// Only these hours; all if none.
+    pub hours: Option<RangeInclusive<Hour>>,
+    /// Only level 0 and these shards; all if none.
+    pub shards: Option<Vec<Shard>>,
+    /// Leave out hours that one block a shard makes up: nothing there can be merged or hidden. Their footers, most of
+    /// a store's, are then not read.
+    pub unsettled_only: bool,
+    /// The grace that counts: a listing that lasts longer than half of it is begun again. Zero switches that off.
+    pub grace: Duration,
+}
+
+impl Scope {
+    /// The whole table.
+    pub fn all(table: Table, grace: Duration) -> Self {
+        Self { table, hours: None, shards: None, unsettled_only: false, grace }
+    }
+
+    /// Where the spans of `trace` can be: level 0, and one shard for every count of shards that ever counted.
+    pub fn of_trace(trace: TraceId, counts: impl IntoIterator<Item = u16>, grace: Duration) -> Self {
+        let shards = counts.into_iter().map(|count| Shard::of_trace(trace, count));
+        Self::all(Table::Spans, grace).of_shards(shards)
+    }
+
+    /// Where the entries of `handler` can be: level 0, and one shard for every count of shards that ever counted.
+    pub fn of_handler(handler: &HandlerId, counts: impl IntoIterator<Item = u16>, grace: Duration) -> Self {
+        let shards = counts.into_iter().map(|count| Shard::of_handler(handler, count));
+        Self::all(Table::Entries, grace).of_shards(shards)
+    }
+
+    /// Only level 0 and `shards`.
+    pub fn of_shards(mut self, shards: impl IntoIterator<Item = Shard>) -> Self {
+        let shards: BTreeSet<Shard> = shards.into_iter().collect();
+        self.shards = Some(shards.into_iter().collect());
+        self
+    }
+
+    /// Only the blocks of `hours`.
+    pub fn within(mut self, hours: RangeInclusive<Hour>) -> Self {
+        self.hours = Some(hours);
+        self
+    }
+
+    /// Only hours in which something can be merged or hidden.
+    pub fn unsettled(mut self) -> Self {
+        self.unsettled_only = true;
+        self
+    }
+
+    fn holds(&self, key: &BlockKey) -> bool {
+        let in_shards = match (key.dir, &self.shards) {
+            (ShardDir::One(shard), Some(shards)) => shards.contains(&shard),
+            _ => true,
+        };
+        key.table == self.table && in_shards && self.hours.as_ref().is_none_or(|hours| hours.contains(&key.hour))
+    }
+}
 
 /// A listed block with its footer.
 #[derive(Clone, Debug)]
@@ -21,20 +110,322 @@ pub struct Block {
     pub meta: Arc<BlockMeta>,
 }
 
+impl Block {
+    /// Its name.
+    pub fn id(&self) -> BlockId {
+        self.key.block
+    }
+
+    /// Whether it is as indexed, every shard in one.
+    pub fn is_level0(&self) -> bool {
+        self.key.dir == ShardDir::All
+    }
+
+    /// The shards it has rows of: the footer's in level 0, its folder's in level 1.
+    pub fn shards(&self) -> &[Shard] {
+        &self.meta.shards
+    }
+
+    /// Whether a newer program wrote it: its hour is left alone.
+    pub fn is_newer_than_us(&self) -> bool {
+        self.meta.format > FORMAT || self.meta.rules > crate::handler::RULES
+    }
+}
+
+/// A listed block that cannot be used.
+#[derive(Clone, Debug)]
+pub struct Damaged {
+    /// Where it lies.
+    pub key: BlockKey,
+    /// Its listed size.
+    pub size_bytes: u64,
+    /// When it was written.
+    pub modified: Timestamp,
+    /// What is wrong, for a person.
+    pub why: String,
+    /// Whether it has been reported already, in `quarantine/blocks/`.
+    pub marked: bool,
+}
+
 /// A listing of blocks, level 0 before level 1, with their footers.
 #[derive(Clone, Debug)]
 pub struct View {
     /// A time, by the store's clock, at or before the moment at which the listing began.
     pub began: Timestamp,
-    /// Every listed block.
+    /// Every listed block that can be used, in key order: level 1 by shard, hour and name, then level 0.
     pub blocks: Vec<Block>,
+    /// Blocks whose footers cannot be read, and those marked in `quarantine/blocks/`. They hide nothing.
+    pub damaged: Vec<Damaged>,
+    /// Names under the table's prefix that are none of ours: reported and left alone.
+    pub foreign: Vec<String>,
 }
 
 impl View {
-    /// The blocks that count for `shard`: all that have rows of it and are not replaced for it by a visible output
-    /// that was written before the listing began.
+    /// Lists the blocks of `scope` and reads their footers (those that `blocks` does not know yet, 20 at a time).
+    ///
+    /// # Errors
+    /// Those of the store; and when listings of the scope keep lasting longer than half the grace, or blocks keep going
+    /// away while their footers are read, five times in a row.
+    pub async fn list(blocks: &Blocks, store: &Store, clock: &Clock, scope: &Scope) -> Result<Self> {
+        for _ in 0..TRIES {
+            let started = clock.monotonic();
+            let listed = Listed::take(store, scope).await?;
+            // What was taken first may have been replaced *and* removed before the last page was taken: then the rows
+            // are on neither. An output stands for the grace before its inputs go, so half of it is soon enough.
+            if !scope.grace.is_zero() && clock.monotonic() - started > scope.grace / 2 {
+                continue;
+            }
+            // Rule 4: an object on the list that is gone was replaced in the meantime. List again.
+            if let Some(view) = listed.with_footers(blocks).await? {
+                return Ok(view);
+            }
+        }
+        bail!("{} blocks keep changing while they are listed, or listings last longer than half the grace", scope.table)
+    }
+
+    /// The blocks that count for `shard`: all that have rows of it and are not replaced for it by an output that was
+    /// written before the listing began. In key order.
     pub fn visible(&self, shard: Shard) -> Vec<&Block> {
-        let _ = shard;
-        todo!()
+        let replaced = self.replaced(|output| self.stood_before(output));
+        self.of_shard(shard, &replaced)
+    }
+
+    /// [`View::visible`] for every shard: which block counts for which shard. A level-0 block that has been merged for
+    /// some of its shards counts for the others only.
+    pub fn visible_parts(&self) -> Vec<(Shard, &Block)> {
+        let replaced = self.replaced(|output| self.stood_before(output));
+        let parts = self.blocks.iter().flat_map(|block| block.shards().iter().map(move |shard| (*shard, block)));
+        parts.filter(|(shard, block)| !replaced.holds(*shard, block.id())).collect()
+    }
+
+    /// What a planner of merges looks at: the blocks of `shard` that no listed output replaces, however new it is.
+    pub fn pending(&self, shard: Shard) -> Vec<&Block> {
+        self.of_shard(shard, &self.replaced(|_| true))
+    }
+
+    /// Every shard of which a block has rows, in order.
+    pub fn shards(&self) -> BTreeSet<Shard> {
+        self.blocks.iter().flat_map(|block| block.shards().iter().copied()).collect()
+    }
+
+    /// Every hour with a block, damaged ones included, in order.
+    pub fn hours(&self) -> BTreeSet<Hour> {
+        let hours = self.blocks.iter().map(|block| block.key.hour);
+        hours.chain(self.damaged.iter().map(|damaged| damaged.key.hour)).collect()
+    }
+
+    /// The same listing, only the blocks of `hours`.
+    pub fn within(&self, hours: &RangeInclusive<Hour>) -> Self {
+        Self {
+            began: self.began,
+            blocks: self.blocks.iter().filter(|block| hours.contains(&block.key.hour)).cloned().collect(),
+            damaged: self.damaged.iter().filter(|damaged| hours.contains(&damaged.key.hour)).cloned().collect(),
+            foreign: Vec::new(),
+        }
+    }
+
+    /// Hours with a block that a newer program wrote: this one leaves them alone.
+    pub fn newer_hours(&self) -> BTreeSet<Hour> {
+        self.blocks.iter().filter(|block| block.is_newer_than_us()).map(|block| block.key.hour).collect()
+    }
+
+    /// The blocks that may be deleted at `now` (the store's): for every shard that a block has rows of, an output that
+    /// has stood for the `grace` names it. Safe on any listing, also a partial one: an output that is not on it covers
+    /// nothing, and one that is on it was durable.
+    pub fn deletable(&self, now: Timestamp, grace: Duration) -> Vec<&Block> {
+        let replaced = self.replaced(|output| has_stood(output.modified, now, grace));
+        let covered = |block: &&Block| {
+            // `all` of no shards would be true: a block that names none has not been replaced by anything.
+            !block.shards().is_empty() && block.shards().iter().all(|shard| replaced.holds(*shard, block.id()))
+        };
+        self.blocks.iter().filter(covered).collect()
+    }
+
+    /// The shards of `block` for which a listed output replaces it.
+    pub fn replaced_for(&self, block: &Block) -> Vec<Shard> {
+        let replaced = self.replaced(|_| true);
+        block.shards().iter().copied().filter(|shard| replaced.holds(*shard, block.id())).collect()
+    }
+
+    /// What the last file of a merge of `inputs` must say that it replaces: the inputs, and every name on their own
+    /// lists that is still listed. Without those, a level-0 block that an input had replaced, and that waits for its
+    /// other shards, would come back for this shard when the input goes.
+    pub fn merged_from(&self, inputs: &[&Block]) -> Vec<BlockId> {
+        let listed: HashSet<BlockId> = self.blocks.iter().map(Block::id).collect();
+        // A block that cannot be read now may be readable again: it is still listed, and stays replaced.
+        let damaged: HashSet<BlockId> = self.damaged.iter().map(|damaged| damaged.key.block).collect();
+        let inherited = inputs.iter().flat_map(|input| &input.meta.merged_from).copied();
+        let still_there = inherited.filter(|name| listed.contains(name) || damaged.contains(name));
+        let names: BTreeSet<BlockId> = inputs.iter().map(|input| input.id()).chain(still_there).collect();
+        names.into_iter().collect()
+    }
+
+    /// Whether an output was certainly durable when the first page was taken. Last-modified times may be cut to
+    /// seconds, so a tie in seconds is not before.
+    fn stood_before(&self, output: &Block) -> bool {
+        output.modified.as_second() < self.began.as_second()
+    }
+
+    fn of_shard(&self, shard: Shard, replaced: &Replaced) -> Vec<&Block> {
+        let counts = |block: &&Block| block.shards().contains(&shard) && !replaced.holds(shard, block.id());
+        self.blocks.iter().filter(counts).collect()
+    }
+
+    /// What the outputs that are `believed` replace. An output speaks for its own shard only.
+    fn replaced(&self, believed: impl Fn(&Block) -> bool) -> Replaced {
+        let mut names: HashMap<Shard, HashSet<BlockId>> = HashMap::new();
+        for output in self.blocks.iter().filter(|block| believed(block)) {
+            if let ShardDir::One(shard) = output.key.dir
+                && !output.meta.merged_from.is_empty()
+            {
+                names.entry(shard).or_default().extend(&output.meta.merged_from);
+            }
+        }
+        Replaced(names)
     }
 }
+
+/// Whether these blocks of one shard and hour are one sorted run: one file, or the last file of a merge and its
+/// siblings. Then there is nothing to merge.
+pub fn is_one_run(blocks: &[&Block]) -> bool {
+    if blocks.iter().any(|block| block.is_level0()) {
+        return false;
+    }
+    let names: HashSet<BlockId> = blocks.iter().map(|block| block.id()).collect();
+    let is_last = |block: &&Block| {
+        let siblings = &block.meta.siblings;
+        siblings.len() + 1 == names.len() && siblings.iter().all(|name| names.contains(name))
+    };
+    blocks.len() < 2 || blocks.iter().any(is_last)
+}
+
+/// Whether something written at `modified` has stood for the `grace` at `now`, both by the store's clock. With a grace
+/// of zero everything has.
+pub fn has_stood(modified: Timestamp, now: Timestamp, grace: Duration) -> bool {
+    grace.is_zero()
+        || now.duration_since(modified) >= jiff::SignedDuration::try_from(grace).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// Names that outputs replace, by the shard for which they do.
+struct Replaced(HashMap<Shard, HashSet<BlockId>>);
+
+impl Replaced {
+    fn holds(&self, shard: Shard, block: BlockId) -> bool {
+        self.0.get(&shard).is_some_and(|names| names.contains(&block))
+    }
+}
+
+/// What the listings said, before the footers are read.
+struct Listed {
+    began: Timestamp,
+    blocks: Vec<(BlockKey, Object)>,
+    marked: HashSet<BlockId>,
+    foreign: Vec<String>,
+}
+
+impl Listed {
+    async fn take(store: &Store, scope: &Scope) -> Result<Self> {
+        let table = scope.table;
+        // Level 0 first. Rows move from level 0 to level 1 and never back: what leaves level 0 after this line is in a
+        // level-1 block that was written before, and so on a listing that begins later.
+        let level0 = store.list(&Prefix::Shard(table, ShardDir::All)).await?;
+        let began = level0.began;
+        let mut level1 = Vec::new();
+        match &scope.shards {
+            None => level1.push(store.list(&Prefix::Table(table)).await?),
+            Some(shards) => {
+                let dirs = stream::iter(shards.clone()).map(|shard| {
+                    let store = store.clone();
+                    async move { store.list(&Prefix::Shard(table, ShardDir::One(shard))).await }
+                });
+                level1 = dirs.buffered(FOOTERS_AT_A_TIME).try_collect().await?;
+            }
+        }
+        let marked = store.list(&Prefix::BadBlocks).await?.objects.into_iter();
+        let marked = marked.filter_map(|object| if let Key::BadBlock(block) = object.key { Some(block) } else { None });
+        let mut listed = Self { began, blocks: Vec::new(), marked: marked.collect(), foreign: level0.foreign };
+        let level1 = level1.into_iter().flat_map(|listing| {
+            listed.foreign.extend(listing.foreign);
+            // The whole table's listing has level 0 once more, from too late.
+            listing
+                .objects
+                .into_iter()
+                .filter(|object| !matches!(object.key, Key::Block(key) if key.dir == ShardDir::All))
+        });
+        for object in level1.collect::<Vec<_>>().into_iter().chain(level0.objects) {
+            if let Key::Block(key) = object.key
+                && scope.holds(&key)
+            {
+                listed.blocks.push((key, object));
+            }
+        }
+        listed.foreign.sort_unstable();
+        listed.foreign.dedup();
+        if scope.unsettled_only {
+            listed.drop_settled();
+        }
+        Ok(listed)
+    }
+
+    /// Leaves out the hours in which no shard has more than one block and nothing is level 0.
+    fn drop_settled(&mut self) {
+        let mut seen = HashSet::new();
+        let mut unsettled = HashSet::new();
+        for (key, _) in &self.blocks {
+            if key.dir == ShardDir::All || !seen.insert((key.hour, key.dir)) {
+                unsettled.insert(key.hour);
+            }
+        }
+        self.blocks.retain(|(key, _)| unsettled.contains(&key.hour));
+    }
+
+    /// The view, or none if a listed block is gone.
+    async fn with_footers(self, blocks: &Blocks) -> Result<Option<View>> {
+        let marked = self.marked;
+        let footers = stream::iter(self.blocks).map(|(key, object)| {
+            let blocks = blocks.clone();
+            let marked = marked.contains(&key.block);
+            async move {
+                let Object { size_bytes, modified, .. } = object;
+                let damaged = |why: String| Damaged { key, size_bytes, modified, why, marked };
+                if marked {
+                    return Ok(Err(damaged("marked in quarantine/blocks/".to_owned())));
+                }
+                match blocks.meta(&key, size_bytes).await {
+                    Ok(meta) if speaks_for(&key, &meta) => Ok(Ok(Block { key, size_bytes, modified, meta })),
+                    Ok(_) => Ok(Err(damaged("its footer names other shards than its folder".to_owned()))),
+                    // The store answered, but not with a footer.
+                    Err(report) if store_kind(&report).is_none() => Ok(Err(damaged(report.to_string()))),
+                    Err(report) => Err(report.context(format!("read the footer of {}", Key::Block(key).path()))),
+                }
+            }
+        });
+        let read: Result<Vec<_>, _> = footers.buffered(FOOTERS_AT_A_TIME).try_collect().await;
+        let read = match read {
+            Ok(read) => read,
+            Err(report) => {
+                let report = report.into_dynamic();
+                return if is_not_found(&report) { Ok(None) } else { Err(report) };
+            }
+        };
+        let mut view = View { began: self.began, blocks: Vec::new(), damaged: Vec::new(), foreign: self.foreign };
+        for block in read {
+            match block {
+                Ok(block) => view.blocks.push(block),
+                Err(damaged) => view.damaged.push(damaged),
+            }
+        }
+        Ok(Some(view))
+    }
+}
+
+/// A level-1 block has rows of its folder's shard alone: if its footer says otherwise, it is not where it was written.
+fn speaks_for(key: &BlockKey, meta: &BlockMeta) -> bool {
+    match key.dir {
+        ShardDir::All => true,
+        ShardDir::One(shard) => meta.shards == [shard],
+    }
+}
+
+#[cfg(test)]
+mod tests;
