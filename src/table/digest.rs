@@ -73,3 +73,26 @@ impl EntryRef {
         self.span_id.parse().ok()
     }
 }
+
+/// Builds a [`Digest`] from batches.
+#[derive(Default)]
+pub(super) struct Builder {
+    digest: Digest,
+}
+
+impl Builder {
+    pub fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        let _ = rows;
+        todo!()
+    }
+
+    pub fn finish(self) -> Digest {
+        self.digest
+    }
+}
+
+impl Digest {
+    pub(super) fn memory_bytes(&self) -> usize {
+        1000 * self.handlers.len()
+    }
+}

@@ -1,80 +1,264 @@
 //! Blocks read, pruned: footers are read once and kept (blocks never change), rows by range.
+//!
+//! Decoding runs off the async threads ([`task::cpu`]), batch by batch. Damage (a footer, page or dictionary that does
+//! not decode) is a [`BlockError`] of kind `Corrupt`, found with [`crate::error::find`]; errors of the store pass as
+//! they are, so that "it is gone" (rule 4) is never taken for damage.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::record_batch::RecordBatch;
-use futures::stream::BoxStream;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Int32Type;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt, try_unfold};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, RowFilter};
 
-use super::block::BlockMeta;
-use crate::error::Result;
-use crate::model::{HandlerId, Shard, TraceId};
+use super::block::{BlockError, BlockMeta};
+use super::digest::{CallsDigest, Digest};
+use super::footer::{Footer, fetch};
+use super::lru::Lru;
+use super::prune::Wanted;
+use super::scan::{Scan, Selected, Step};
+use crate::error::{Result, ResultExt};
+use crate::model::{BlockId, HandlerId, Shard, TraceId};
 use crate::store::Store;
 use crate::store::layout::BlockKey;
+use crate::task;
+
+/// Rows of a batch that [`Blocks::rows`] yields, at most.
+const BATCH_ROWS: usize = 8 << 10;
 
 /// Reads blocks of one store and keeps what never changes (footers, digests), within a budget of memory. Cheap to
 /// clone; clones share what is kept.
 #[derive(Clone)]
-pub struct Blocks {}
+pub struct Blocks {
+    store: Store,
+    kept: Arc<Kept>,
+}
+
+struct Kept {
+    footers: Mutex<Lru<BlockId, Arc<Footer>>>,
+    digests: Mutex<Lru<(BlockId, Option<Shard>), Arc<Digest>>>,
+}
 
 impl Blocks {
-    /// A reader on `store` that keeps at most about `cache_bytes` of footers.
+    /// A reader on `store` that keeps at most about `cache_bytes` of footers and digests: half for each.
     pub fn new(store: Store, cache_bytes: usize) -> Self {
-        let _ = (store, cache_bytes);
-        todo!()
+        let footers = Mutex::new(Lru::new(cache_bytes / 2));
+        let digests = Mutex::new(Lru::new(cache_bytes / 2));
+        Self { store, kept: Arc::new(Kept { footers, digests }) }
     }
 
     /// The same cache, reading through `store` (the same store, counted under another stage).
     pub fn with_store(&self, store: Store) -> Self {
-        let _ = store;
-        todo!()
+        Self { store, kept: self.kept.clone() }
     }
 
-    /// What a block's footer says. `size_bytes` is the listed size: one ranged request, or none if kept.
+    /// What a block's footer says. `size_bytes` is the listed size: one ranged request, or none if kept. A block of a
+    /// higher format or rules has a footer like any other: whoever plans looks at both numbers.
+    ///
+    /// # Errors
+    /// A [`BlockError`] of kind `Corrupt`, or the store's.
     pub async fn meta(&self, key: &BlockKey, size_bytes: u64) -> Result<Arc<BlockMeta>> {
-        let _ = (key, size_bytes);
-        todo!()
+        Ok(self.footer(key, size_bytes, false).await?.meta.clone())
     }
 
     /// All rows of a block in its order, batch by batch; with `shard` only that shard's (level 0: only its row groups
-    /// are read).
+    /// are read, or its pages where a row group holds several small shards).
+    ///
+    /// # Errors
+    /// A [`BlockError`] (also from within the stream: a page may be damaged), or the store's.
     pub async fn rows(
         &self,
         key: &BlockKey,
         size_bytes: u64,
         shard: Option<Shard>,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let _ = (key, size_bytes, shard);
-        todo!()
+        let footer = self.footer(key, size_bytes, false).await?;
+        let wanted = shard.map_or(0..footer.words.rows, |shard| footer.words.rows_of(shard));
+        let selected = self::selected(&footer, wanted);
+        let partly = selected.iter().any(|(group, ranges)| {
+            ranges.iter().map(ExactSizeIterator::len).sum::<usize>() as i64
+                != footer.parquet.row_group(*group).num_rows()
+        });
+        let footer = if partly { self.footer(key, size_bytes, true).await? } else { footer };
+        let scan = Scan::new(&footer, &selected, BATCH_ROWS, None, None)?;
+        Ok(self.batches(footer, scan))
     }
 
     /// The rows of some traces in a block of either table: bloom filter, statistics and page index first, then only
     /// the pages that can hold them.
+    ///
+    /// # Errors
+    /// A [`BlockError`], or the store's.
     pub async fn traces(&self, key: &BlockKey, size_bytes: u64, traces: &[TraceId]) -> Result<RecordBatch> {
-        let _ = (key, size_bytes, traces);
-        todo!()
+        self.find(key, size_bytes, Wanted::new("trace_id", traces.iter().map(|trace| trace.0.to_vec())), None).await
     }
 
-    /// The rows of some handlers in a block of entries, newest first within each.
+    /// The rows of some handlers in a block of entries, newest first (by their own start) within each.
+    ///
+    /// # Errors
+    /// A [`BlockError`], or the store's.
     pub async fn handlers(&self, key: &BlockKey, size_bytes: u64, handlers: &[HandlerId]) -> Result<RecordBatch> {
-        let _ = (key, size_bytes, handlers);
-        todo!()
+        let wanted = Wanted::new("handler", handlers.iter().map(|handler| handler.as_str().as_bytes().to_vec()));
+        self.find(key, size_bytes, wanted, None).await
     }
 
     /// Whether a block may hold rows of `trace` (bloom filter in level 1, rows in level 0). No false negatives.
+    ///
+    /// # Errors
+    /// A [`BlockError`], or the store's.
     pub async fn may_hold(&self, key: &BlockKey, size_bytes: u64, trace: TraceId) -> Result<bool> {
-        let _ = (key, size_bytes, trace);
-        todo!()
+        let wanted = Wanted::new("trace_id", [trace.0.to_vec()]);
+        match key.dir {
+            crate::model::ShardDir::One(_) => {
+                let footer = self.footer(key, size_bytes, false).await?;
+                footer.reader()?;
+                Ok(!wanted.groups(&self.store, &footer).await?.is_empty())
+            }
+            crate::model::ShardDir::All => {
+                Ok(self.find(key, size_bytes, wanted, Some(&["trace_id"])).await?.num_rows() > 0)
+            }
+        }
     }
 
     /// The digest of a block of entries: from its footer, else computed from its rows (level 0) and kept. `shard`
     /// restricts it to one shard's handlers.
-    pub async fn digest(
+    ///
+    /// # Errors
+    /// A [`BlockError`], or the store's.
+    pub async fn digest(&self, key: &BlockKey, size_bytes: u64, shard: Option<Shard>) -> Result<Arc<Digest>> {
+        let name = (key.block, shard);
+        if let Some(kept) = lock(&self.kept.digests).get(&name) {
+            return Ok(kept);
+        }
+        let footer = self.footer(key, size_bytes, false).await?;
+        // What level 1 holds is one shard's.
+        let whole = shard.is_none_or(|shard| footer.meta.shards == [shard]);
+        let digest = match footer.words.digest {
+            Some(place) if whole => self.appendix(&footer, place).await?,
+            _ => {
+                let mut digest = super::digest::Builder::default();
+                let mut rows = self.rows(key, size_bytes, shard).await?;
+                while let Some(rows) = rows.try_next().await? {
+                    digest.add(&rows)?;
+                }
+                digest.finish()
+            }
+        };
+        let digest = Arc::new(digest);
+        lock(&self.kept.digests).put(name, digest.clone(), digest.memory_bytes());
+        Ok(digest)
+    }
+
+    /// The digest of calls of a block of spans: level 1 has one, level 0 none.
+    ///
+    /// # Errors
+    /// A [`BlockError`], or the store's.
+    pub async fn calls(&self, key: &BlockKey, size_bytes: u64) -> Result<Option<CallsDigest>> {
+        let footer = self.footer(key, size_bytes, false).await?;
+        match footer.words.calls {
+            Some(place) => Ok(Some(self.appendix(&footer, place).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A footer, kept or read; `indexed` with the page index.
+    pub(super) async fn footer(&self, key: &BlockKey, size_bytes: u64, indexed: bool) -> Result<Arc<Footer>> {
+        let kept = lock(&self.kept.footers).get(&key.block);
+        let footer = match kept {
+            Some(footer) if footer.indexed || !indexed => return Ok(footer),
+            Some(footer) => footer.with_index(&self.store).await?,
+            None => Footer::read(&self.store, key, size_bytes, indexed).await?,
+        };
+        let footer = Arc::new(footer);
+        lock(&self.kept.footers).put(key.block, footer.clone(), footer.memory_bytes());
+        Ok(footer)
+    }
+
+    async fn appendix<T: serde::de::DeserializeOwned>(&self, footer: &Footer, place: super::block::Place) -> Result<T> {
+        let corrupt = |why: &dyn std::fmt::Display| BlockError::corrupt(&footer.key, format!("its digest: {why}"));
+        let range = place.range(footer.size_bytes).ok_or_else(|| corrupt(&"it lies outside the file"))?;
+        let bytes = fetch(&self.store, &footer.key, footer.size_bytes, std::slice::from_ref(&range)).await?;
+        let bytes = bytes.into_iter().next().unwrap_or_default();
+        Ok(super::appendix::read(&bytes).map_err(|why| corrupt(&why))?)
+    }
+
+    async fn find(
         &self,
         key: &BlockKey,
         size_bytes: u64,
-        shard: Option<Shard>,
-    ) -> Result<Arc<super::digest::Digest>> {
-        let _ = (key, size_bytes, shard);
-        todo!()
+        wanted: Wanted,
+        columns: Option<&[&str]>,
+    ) -> Result<RecordBatch> {
+        let footer = self.footer(key, size_bytes, false).await?;
+        let reader = footer.reader()?;
+        let groups = wanted.groups(&self.store, &footer).await?;
+        if groups.is_empty() || wanted.is_empty() {
+            return Ok(RecordBatch::new_empty(super::schema(key.table)));
+        }
+        let footer = self.footer(key, size_bytes, true).await?;
+        let selected = wanted.pages(&footer, &groups);
+        let mask = ProjectionMask::columns(reader.parquet_schema(), [wanted.column]);
+        let passes = ArrowPredicateFn::new(mask, move |rows: RecordBatch| Ok(matches(&wanted, rows.column(0))));
+        let scan = Scan::new(&footer, &selected, BATCH_ROWS, columns, Some(RowFilter::new(vec![Box::new(passes)])))?;
+        let batches: Vec<RecordBatch> = self.batches(footer, scan).try_collect().await?;
+        let schema = batches.first().map_or_else(|| super::schema(key.table), RecordBatch::schema);
+        Ok(concat_batches(&schema, &batches).context("join the rows found")?)
     }
+
+    /// Runs a scan: bytes fetched here, decoded off the async threads.
+    fn batches(&self, footer: Arc<Footer>, scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
+        let store = self.store.clone();
+        try_unfold((store, footer, Some(scan)), |(store, footer, mut scan)| async move {
+            while let Some(mut now) = scan.take() {
+                let (mut now, step) = task::cpu(move || {
+                    let step = now.step()?;
+                    Ok((now, step))
+                })
+                .await?;
+                match step {
+                    Step::Rows(rows) => return Ok(Some((rows, (store, footer, Some(now))))),
+                    Step::Done => break,
+                    Step::Need(ranges) => {
+                        let bytes = fetch(&store, &footer.key, footer.size_bytes, &ranges).await?;
+                        now.push(ranges, bytes)?;
+                        scan = Some(now);
+                    }
+                }
+            }
+            Ok(None)
+        })
+        .boxed()
+    }
+}
+
+/// The parts of row groups that rows `wanted` of the block lie in.
+pub(super) fn selected(footer: &Footer, wanted: std::ops::Range<u64>) -> Vec<Selected> {
+    let parts = footer.groups().filter_map(|(group, rows)| {
+        let (from, to) = (wanted.start.max(rows.start), wanted.end.min(rows.end));
+        (from < to).then(|| (group, vec![(from - rows.start) as usize..(to - rows.start) as usize]))
+    });
+    parts.collect()
+}
+
+/// Which values of a column are wanted: texts by their dictionary, ids one by one.
+fn matches(wanted: &Wanted, column: &dyn Array) -> BooleanArray {
+    match column.as_dictionary_opt::<Int32Type>() {
+        Some(dictionary) => {
+            let values = dictionary.values().as_string::<i32>();
+            let held: HashSet<i32> = (0..values.len())
+                .filter(|key| wanted.holds(values.value(*key).as_bytes()))
+                .map(|key| key as i32)
+                .collect();
+            dictionary.keys().iter().map(|key| Some(key.is_some_and(|key| held.contains(&key)))).collect()
+        }
+        None => column.as_fixed_size_binary().iter().map(|id| Some(id.is_some_and(|id| wanted.holds(id)))).collect(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is kept stays whole if a thread dies while it holds the lock: at worst a value is read again.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
