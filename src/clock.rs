@@ -19,28 +19,35 @@ pub struct Clock {
 }
 
 struct Inner {
-    /// The wall time when the clock was made, and the runtime's monotonic time then: tests pause the latter.
-    wall: Timestamp,
+    /// A simulation's wall time when the clock was made; `None`: the machine's is asked each time, as it may be set.
+    wall: Option<Timestamp>,
+    /// The runtime's monotonic time when the clock was made: tests pause it.
     started: Instant,
     /// `--now`: what is added to the store's time, and to nothing else.
     offset: SignedDuration,
     chance: Mutex<StdRng>,
 }
 
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clock({})", self.wall())
+    }
+}
+
 impl Clock {
     /// The machine's clock and the system's random numbers. `offset` moves the store's time (`--now`).
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock and random numbers")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks for the system's random numbers")]
     pub fn system(offset: SignedDuration) -> Self {
-        Self::with(Timestamp::now(), offset, rand::make_rng())
+        Self::with(None, offset, rand::make_rng())
     }
 
     /// A clock that says `wall` now and goes on with the runtime's (maybe paused) time; chance comes from `seed`.
     pub fn simulated(wall: Timestamp, seed: u64) -> Self {
-        Self::with(wall, SignedDuration::ZERO, StdRng::seed_from_u64(seed))
+        Self::with(Some(wall), SignedDuration::ZERO, StdRng::seed_from_u64(seed))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the runtime's clock")]
-    fn with(wall: Timestamp, offset: SignedDuration, chance: StdRng) -> Self {
+    fn with(wall: Option<Timestamp>, offset: SignedDuration, chance: StdRng) -> Self {
         let started = Instant::now();
         Self { inner: Arc::new(Inner { wall, started, offset, chance: Mutex::new(chance) }) }
     }
@@ -51,8 +58,24 @@ impl Clock {
     }
 
     /// The machine's idea of the time: for logs, names and people.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn wall(&self) -> Timestamp {
-        self.inner.wall + SignedDuration::try_from(self.monotonic()).unwrap_or(SignedDuration::MAX)
+        match self.inner.wall {
+            Some(wall) => wall + SignedDuration::try_from(self.monotonic()).unwrap_or(SignedDuration::MAX),
+            None => Timestamp::now(),
+        }
+    }
+
+    /// The clock by which this machine's kernel dates files: it goes in ticks of some milliseconds and is up to one of
+    /// them behind [`Clock::wall`], so a file written after this was asked is never dated before it.
+    pub fn files(&self) -> Timestamp {
+        #[cfg(target_os = "linux")]
+        if self.inner.wall.is_none() {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+            let nanos = i32::try_from(now.tv_nsec).unwrap_or(0);
+            return Timestamp::new(now.tv_sec, nanos).unwrap_or(Timestamp::UNIX_EPOCH);
+        }
+        self.wall()
     }
 
     /// What `--now` adds to the store's time.

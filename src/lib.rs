@@ -11,7 +11,6 @@
 
 pub mod cli;
 pub mod clock;
-pub mod config;
 pub mod error;
 pub mod farm;
 pub mod handler;
@@ -22,4 +21,3 @@ pub mod stage;
 pub mod store;
 pub mod table;
 pub mod task;
-pub mod telemetry;

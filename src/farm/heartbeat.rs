@@ -1,27 +1,421 @@
-//! A worker's sign of life, which is also how it learns the store's time (rule 8).
+//! A worker's sign of life (`farm/workers/<name>.<boot id>.json`), which is also how it learns the store's time (rule 8).
+//!
+//! A heartbeat is written over every [`PERIOD`]; nobody else writes that name, because a boot's id is its own. Its
+//! last-modified is a moment of the store's clock, and from there the machine's monotonic clock counts on.
+//!
+//! One-shot commands that need the store's time (`settings set`, `forget`) beat, too, as [`Role::Command`], and remove
+//! their heartbeat when they are done: the date of a listing would do for reading, but it is only a lower bound and may
+//! be an old one, and a command that deletes is bound by "no deletes without a heartbeat" like everybody else.
 
-use jiff::Timestamp;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
+use crate::error::{Mistake, Result, ResultExt, report};
+use crate::model::{BootId, WorkerName};
+use crate::store::{Key, Object, Prefix, Store};
 
-/// The store's clock: last-modified of my own newest heartbeat plus monotonic time since, plus `--now`'s offset.
+/// How often a worker writes its heartbeat: four in the time for which one counts.
+pub const PERIOD: Duration = Duration::from_secs(15);
+/// A heartbeat younger than this is alive, and lets its worker delete.
+pub const FRESH: Duration = Duration::from_secs(60);
+/// Heartbeats of the dead are swept after this: long enough for a person to look at them.
+pub const DEAD: Duration = Duration::from_secs(24 * 3600);
+
+/// The store's clock: last-modified of my own newest heartbeat plus monotonic time since, plus `--now`'s offset. Clones
+/// share it.
 #[derive(Clone)]
-pub struct StoreClock {}
+pub struct StoreClock {
+    clock: Clock,
+    last: Arc<Mutex<Option<Seen>>>,
+}
+
+/// A moment of the store's clock, and where the monotonic clock stood around it.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// What the store said.
+    time: Timestamp,
+    /// Before the request was sent: the moment was not earlier. `None` if it was no heartbeat of mine.
+    sent: Option<Duration>,
+    /// When the answer was there: the moment was not later.
+    answered: Duration,
+}
 
 impl StoreClock {
     /// A clock that knows nothing yet.
     pub fn new(clock: Clock) -> Self {
-        let _ = clock;
-        todo!()
+        Self { clock, last: Arc::default() }
     }
 
-    /// The store's time; never ahead of the true one. `None` before the first heartbeat.
+    /// The store's time, with `--now`'s offset; never ahead of the true one: it counts from when the answer was there,
+    /// and last-modified is cut to whole seconds. `None` before the first heartbeat.
+    ///
+    /// It may step back a little from one heartbeat to the next, when an answer took longer; a plan is given one `now`.
     pub fn now(&self) -> Option<Timestamp> {
-        todo!()
+        self.unmoved().map(|time| add(time, self.clock.offset()))
     }
 
-    /// Whether the newest heartbeat is younger than 60 s: without that a worker deletes nothing.
+    /// The store's time without `--now`'s offset, as objects really have it in their last-modified: for the age of
+    /// heartbeats, which are as old as they are whatever time a test pretends.
+    pub fn unmoved(&self) -> Option<Timestamp> {
+        let seen = (*self.last())?;
+        let since = self.clock.monotonic().saturating_sub(seen.answered);
+        Some(add(seen.time, signed(since)))
+    }
+
+    /// Whether the newest heartbeat is younger than [`FRESH`]: without that a worker deletes nothing. Counted from
+    /// before the request was sent, so never too young.
     pub fn is_fresh(&self) -> bool {
-        todo!()
+        let sent = self.last().and_then(|seen| seen.sent);
+        sent.is_some_and(|sent| self.clock.monotonic().saturating_sub(sent) < FRESH)
+    }
+
+    /// Learns the time from a listing ([`crate::store::Listing::began`]), for readers, which write no heartbeat. Such a
+    /// clock is never fresh; one that has a heartbeat ignores it.
+    pub fn observe(&self, began: Timestamp) {
+        let answered = self.clock.monotonic();
+        let mut last = self.last();
+        if last.is_none_or(|seen| seen.sent.is_none()) {
+            *last = Some(Seen { time: began, sent: None, answered });
+        }
+    }
+
+    /// Learns the time from a heartbeat that was sent at `sent` and is answered now.
+    fn heartbeat(&self, time: Timestamp, sent: Duration) {
+        *self.last() = Some(Seen { time, sent: Some(sent), answered: self.clock.monotonic() });
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What somebody with a heartbeat does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Takes a slice of the work.
+    Worker,
+    /// A command that runs once and takes no slice.
+    Command,
+}
+
+/// What a heartbeat says. Fields that a newer program added are ignored: peers of two versions live together while a
+/// farm is updated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The worker's name.
+    pub name: WorkerName,
+    /// This life of it.
+    pub boot: BootId,
+    /// The version of its program.
+    pub version: String,
+    /// What it does.
+    pub role: Role,
+    /// When it started, by its machine's clock: for people.
+    pub started: Timestamp,
+    /// The inbox objects of the batch in hand, empty between batches.
+    pub in_hand: Vec<String>,
+    /// How often it writes this, in seconds.
+    pub period_seconds: u64,
+}
+
+/// My own heartbeat. Clones share it.
+#[derive(Clone)]
+pub struct Heart {
+    clock: Clock,
+    store_clock: StoreClock,
+    says: Arc<Mutex<Heartbeat>>,
+    /// Held while a heartbeat is written, so that they are written in order and none after the last; whether it stopped.
+    stopped: Arc<tokio::sync::Mutex<bool>>,
+}
+
+/// Somebody else's heartbeat, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Whose.
+    pub name: WorkerName,
+    /// Which life of it.
+    pub boot: BootId,
+    /// How long ago it was written, by the store's clock; not more than that.
+    pub age: Duration,
+    /// The listed object.
+    pub object: Object,
+}
+
+impl Other {
+    /// Whether it counts as alive.
+    pub fn is_alive(&self) -> bool {
+        self.age < FRESH
+    }
+}
+
+impl Heart {
+    /// A new life of the worker `name`. Nothing is written yet.
+    pub fn new(clock: Clock, name: WorkerName, role: Role) -> Self {
+        let says = Heartbeat {
+            name,
+            boot: BootId::new(clock.ulid()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role,
+            started: clock.wall(),
+            in_hand: Vec::new(),
+            period_seconds: PERIOD.as_secs(),
+        };
+        let store_clock = StoreClock::new(clock.clone());
+        Self { clock, store_clock, says: Arc::new(Mutex::new(says)), stopped: Arc::default() }
+    }
+
+    /// The store's time, as this heart's beats tell it.
+    pub fn store_clock(&self) -> &StoreClock {
+        &self.store_clock
+    }
+
+    /// What the next heartbeat says.
+    pub fn says(&self) -> Heartbeat {
+        self.lock().clone()
+    }
+
+    /// My key.
+    pub fn key(&self) -> Key {
+        let says = self.lock();
+        Key::Heartbeat(says.name.clone(), says.boot)
+    }
+
+    /// Names the inbox objects of the batch in hand, from the next [`Heart::beat`] on.
+    pub fn hold(&self, in_hand: Vec<String>) {
+        self.lock().in_hand = in_hand;
+    }
+
+    /// Writes my heartbeat and sets the store's clock by it; does nothing once it was removed.
+    ///
+    /// Overwriting is safe: only this boot writes the name. If the process dies before or after, the last one written
+    /// grows old, which is what says that it died.
+    pub async fn beat(&self, store: &Store) -> Result<()> {
+        let stopped = self.stopped.lock().await;
+        if *stopped {
+            return Ok(());
+        }
+        let body = serde_json::to_vec_pretty(&self.says()).context("write the heartbeat as JSON")?;
+        let sent = self.clock.monotonic();
+        let written = store.overwrite(&self.key(), body.into()).await.context("write my heartbeat")?;
+        self.store_clock.heartbeat(written.modified, sent);
+        Ok(())
+    }
+
+    /// Beats every [`PERIOD`] until it is dropped. A heartbeat that fails is logged and tried again at the next turn;
+    /// meanwhile the clock grows stale and the worker stops deleting by itself.
+    pub async fn keep_beating(&self, store: &Store) {
+        loop {
+            self.clock.sleep(PERIOD).await;
+            if let Err(error) = self.beat(store).await {
+                tracing::warn!("the heartbeat failed; without one for {FRESH:?} nothing is deleted: {error}");
+            }
+        }
+    }
+
+    /// Removes my heartbeat: the worker ends well. None is written afterwards. If the process dies before, it is swept
+    /// like that of any dead worker.
+    pub async fn remove(&self, store: &Store) -> Result<()> {
+        let mut stopped = self.stopped.lock().await;
+        *stopped = true;
+        Ok(store.delete(&self.key()).await.context("remove my heartbeat")?)
+    }
+
+    /// The heartbeats of everybody else, dead or alive, sorted by name and boot; earlier lives of my own name are
+    /// others, too.
+    ///
+    /// # Errors
+    /// Before the first [`Heart::beat`]: without the store's time nobody's age is known.
+    pub async fn others(&self, store: &Store) -> Result<Vec<Other>> {
+        let listing = store.list(&Prefix::Workers).await.context("list the heartbeats")?;
+        // Asked after the listing: an age that is too great would make somebody alive look dead.
+        let now =
+            self.store_clock.unmoved().ok_or_else(|| report!("ask for other workers after the first heartbeat"))?;
+        let my_boot = self.lock().boot;
+        let mut others: Vec<Other> = listing
+            .objects
+            .into_iter()
+            .filter_map(|object| match &object.key {
+                Key::Heartbeat(name, boot) if *boot != my_boot => {
+                    let age = now.duration_since(object.modified).try_into().unwrap_or(Duration::ZERO);
+                    Some(Other { name: name.clone(), boot: *boot, age, object })
+                }
+                _ => None,
+            })
+            .collect();
+        others.sort_by(|a, b| (&a.name, a.boot).cmp(&(&b.name, b.boot)));
+        Ok(others)
+    }
+
+    /// Makes sure that nobody else is alive: what `--grace 0s` asks for (rule 2), at the start, after the first beat,
+    /// and again in every cycle, because another may start later. Of two that start at once each has written its
+    /// heartbeat before it lists, so at least one sees the other.
+    ///
+    /// # Errors
+    /// A [`Mistake`] that names the others.
+    pub async fn refuse_company(&self, store: &Store) -> Result<()> {
+        let others = self.others(store).await?;
+        let alive: Vec<String> = others
+            .iter()
+            .filter(|other| other.is_alive())
+            .map(|other| format!("{} ({} s ago)", other.name, other.age.as_secs()))
+            .collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        Err(report!(Mistake(format!(
+            "a grace of 0s is only for a worker that is alone, but there are heartbeats of others: {}. Stop them, or wait \
+             {} s if they are gone, or run with the store's own grace.",
+            alive.join(", "),
+            FRESH.as_secs(),
+        )))
+        .into_dynamic())
+    }
+
+    /// Deletes the heartbeats of workers dead for longer than [`DEAD`]; returns how many. Each is deleted only if it is
+    /// still what was listed: somebody who was asleep for a day may have come back.
+    pub async fn prune(&self, store: &Store) -> Result<usize> {
+        let mut pruned = 0;
+        for other in self.others(store).await?.iter().filter(|other| other.age > DEAD) {
+            if !self.store_clock.is_fresh() {
+                break;
+            }
+            pruned += usize::from(store.delete_if_unchanged(&other.object).await.context("prune dead heartbeats")?);
+        }
+        Ok(pruned)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heartbeat> {
+        self.says.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `time + duration`, at the end of time if it would be beyond.
+fn add(time: Timestamp, duration: SignedDuration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(time)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn heart(clock: &Clock, name: &str) -> Heart {
+        Heart::new(clock.clone(), name.parse().unwrap(), Role::Worker)
+    }
+
+    async fn memory(clock: &Clock) -> Store {
+        Store::open("memory://", &crate::store::OpenOptions::default(), clock.clone()).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_is_a_lower_bound_and_grows_stale() {
+        let clock = Clock::simulated(at("2026-11-22T14:00:00Z"), 1);
+        let store_clock = StoreClock::new(clock.clone());
+        assert_eq!((store_clock.now(), store_clock.is_fresh()), (None, false));
+
+        // The store's clock is a year behind the machine's. The answer took 5 s; the store may have taken the time in
+        // any of them.
+        let sent = clock.monotonic();
+        clock.sleep(Duration::from_secs(5)).await;
+        store_clock.heartbeat(at("2025-11-22T14:00:00Z"), sent);
+        assert_eq!(store_clock.now(), Some(at("2025-11-22T14:00:00Z")));
+        clock.sleep(Duration::from_secs(54)).await;
+        assert_eq!(store_clock.now(), Some(at("2025-11-22T14:00:54Z")));
+        assert!(store_clock.is_fresh(), "59 s since it was sent");
+        clock.sleep(Duration::from_secs(1)).await;
+        assert!(!store_clock.is_fresh(), "60 s since it was sent");
+        assert_eq!(store_clock.now(), Some(at("2025-11-22T14:00:55Z")), "a stale clock still counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_learns_the_time_from_a_listing_but_may_not_delete() {
+        let clock = Clock::simulated(at("2026-11-22T14:00:00Z"), 1);
+        let store_clock = StoreClock::new(clock.clone());
+        store_clock.observe(at("2026-11-22T13:00:00Z"));
+        clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!((store_clock.now(), store_clock.is_fresh()), (Some(at("2026-11-22T13:00:01Z")), false));
+        store_clock.heartbeat(at("2026-11-22T13:00:02Z"), clock.monotonic());
+        store_clock.observe(at("2026-11-22T12:00:00Z"));
+        assert_eq!((store_clock.now(), store_clock.is_fresh()), (Some(at("2026-11-22T13:00:02Z")), true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moved_clock_moves_plans_and_not_the_age_of_heartbeats() {
+        let clock = Clock::system(SignedDuration::from_hours(8 * 24));
+        let store_clock = StoreClock::new(clock.clone());
+        store_clock.heartbeat(at("2026-11-22T14:00:00Z"), clock.monotonic());
+        assert_eq!(store_clock.now(), Some(at("2026-11-30T14:00:00Z")));
+        assert_eq!(store_clock.unmoved(), Some(at("2026-11-22T14:00:00Z")));
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_is_seen_by_others_until_it_is_removed() {
+        let clock = Clock::system(SignedDuration::ZERO);
+        let store = memory(&clock).await;
+        let (mine, theirs) = (heart(&clock, "farm-1"), heart(&clock, "farm-2"));
+        assert!(mine.others(&store).await.is_err(), "not before the first beat");
+        mine.beat(&store).await.unwrap();
+        assert_eq!(mine.others(&store).await.unwrap(), []);
+        mine.refuse_company(&store).await.unwrap();
+
+        theirs.hold(vec!["traces/1.json".to_owned()]);
+        theirs.beat(&store).await.unwrap();
+        theirs.beat(&store).await.unwrap();
+        let others = mine.others(&store).await.unwrap();
+        assert_eq!(others.len(), 1);
+        assert_eq!((others[0].name.as_str(), others[0].is_alive()), ("farm-2", true));
+        let (body, _) = store.get(&others[0].object.key).await.unwrap();
+        assert_eq!(serde_json::from_slice::<Heartbeat>(&body).unwrap(), theirs.says());
+        let refused = mine.refuse_company(&store).await.unwrap_err();
+        assert!(crate::error::find::<Mistake>(&refused).unwrap().0.contains("farm-2"), "{refused}");
+        assert_eq!(mine.prune(&store).await.unwrap(), 0, "the living are not swept");
+
+        theirs.remove(&store).await.unwrap();
+        theirs.beat(&store).await.unwrap();
+        assert_eq!(mine.others(&store).await.unwrap(), [], "no heartbeat after the last");
+    }
+
+    #[tokio::test]
+    async fn a_restarted_worker_is_another_life() {
+        let clock = Clock::system(SignedDuration::ZERO);
+        let store = memory(&clock).await;
+        let (before, after) = (heart(&clock, "farm-1"), heart(&clock, "farm-1"));
+        before.beat(&store).await.unwrap();
+        after.beat(&store).await.unwrap();
+        assert_eq!(after.others(&store).await.unwrap()[0].boot, before.says().boot);
+    }
+
+    #[tokio::test]
+    async fn the_dead_are_swept_after_a_day() {
+        let clock = Clock::system(SignedDuration::ZERO);
+        let store = memory(&clock).await;
+        let (dead, alive) = (heart(&clock, "farm-1"), heart(&clock, "farm-2"));
+        dead.beat(&store).await.unwrap();
+        alive.beat(&store).await.unwrap();
+        // As if the store said that a day and an hour have passed.
+        let later = alive.store_clock.unmoved().unwrap() + SignedDuration::from_hours(25);
+        alive.store_clock.heartbeat(later, clock.monotonic());
+        assert!(!alive.others(&store).await.unwrap()[0].is_alive());
+        assert_eq!(alive.prune(&store).await.unwrap(), 1);
+        assert_eq!(alive.others(&store).await.unwrap(), []);
+    }
+
+    #[test]
+    fn a_heartbeat_of_a_newer_program_is_read() {
+        let text = r#"{"name":"farm-1","boot":"01KA8Z3V5Y7N0M2B4C6D8F0G1H","version":"9.0.0","role":"worker",
+            "started":"2026-11-22T14:00:00Z","in_hand":[],"period_seconds":15,"mood":"fine"}"#;
+        assert_eq!(serde_json::from_str::<Heartbeat>(text).unwrap().version, "9.0.0");
     }
 }

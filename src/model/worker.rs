@@ -39,6 +39,18 @@ impl FromStr for WorkerName {
     }
 }
 
+impl serde::Serialize for WorkerName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for WorkerName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// One life of a worker: a restarted worker of the same name is another boot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BootId(Ulid);
@@ -61,5 +73,17 @@ impl FromStr for BootId {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         Ulid::from_string(text).map(Self).map_err(|_| ParseError::new(text, "a boot's id (a ULID)"))
+    }
+}
+
+impl serde::Serialize for BootId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for BootId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

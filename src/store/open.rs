@@ -1,0 +1,230 @@
+//! From a URL to a store.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use percent_encoding::percent_decode_str;
+
+use super::connect::{Answers, Connector};
+use super::{Local, Prefix, Store, StoreErrorKind, Time, failure};
+use crate::clock::Clock;
+use crate::error::{Mistake, Result, ResultExt, bail};
+
+pub use super::connect::Patience;
+
+/// How to open a store, beyond its URL.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Never write or delete: a reader's store. A local directory must be there.
+    pub read_only: bool,
+    /// Another inbox (`--inbox URL`): every object in it is [`super::Key::Inbox`] under its whole name, whatever it is
+    /// called, and [`Prefix::Inbox`] is the whole store. A local directory must be there.
+    pub as_inbox: bool,
+    /// Time-outs and waits; tests shorten them.
+    pub patience: Patience,
+}
+
+/// What a URL names.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Directory(PathBuf),
+    Memory,
+    Bucket { cloud: Cloud, bucket: String, prefix: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cloud {
+    S3,
+    Gcs,
+    Azure,
+}
+
+const FORMS: &str = "a store is s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory \
+                     (a path, or file:///path)";
+
+fn place(url: &str) -> Result<Place, Mistake> {
+    let mistake = |what: &str| Mistake(format!("`{url}` {what}: {FORMS}"));
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return match url {
+            "" => Err(Mistake(format!("the store's URL is empty: {FORMS}"))),
+            path => Ok(Place::Directory(path.into())),
+        };
+    };
+    let cloud = match scheme.to_ascii_lowercase().as_str() {
+        "s3" | "s3a" => Cloud::S3,
+        "gs" | "gcs" => Cloud::Gcs,
+        "az" | "azure" | "abfs" | "abfss" => Cloud::Azure,
+        "memory" => return Ok(Place::Memory),
+        "file" => {
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            if !path.starts_with('/') {
+                return Err(mistake("names a host; a file URL has three slashes (file:///path)"));
+            }
+            let path = percent_decode_str(path).decode_utf8().map_err(|_| mistake("is not UTF-8"))?;
+            return Ok(Place::Directory(path.into_owned().into()));
+        }
+        _ => return Err(mistake("is of no kind that tracefarm knows")),
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() || bucket.contains(['?', '#', '@', ':']) {
+        return Err(mistake("names no bucket"));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    if prefix.starts_with('/') || prefix.contains(['?', '#']) || Path::parse(prefix).is_err() {
+        return Err(mistake("has a prefix that no client could use"));
+    }
+    Ok(Place::Bucket { cloud, bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+}
+
+impl Store {
+    /// Opens the store at `url`: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///path`, a plain path, or
+    /// `memory://` (for tests; each open is a store of its own). Clouds take their usual environment variables,
+    /// credential chains and custom endpoints:
+    ///
+    /// - S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, web identity, container
+    ///   and instance roles; `AWS_ENDPOINT_URL` (with `AWS_ALLOW_HTTP=true` for a plain one; requests are then in path
+    ///   style) for other servers.
+    /// - GCS: `GOOGLE_APPLICATION_CREDENTIALS`, the metadata server; `STORAGE_EMULATOR_HOST` for an emulator.
+    /// - Azure: `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, service principals, workload and managed
+    ///   identity; `AZURE_STORAGE_USE_EMULATOR=true` (and `AZURITE_BLOB_STORAGE_URL`) for Azurite.
+    ///
+    /// A cloud is asked once (one page of a listing), which also tells its time. A local directory that is not there
+    /// is made by the first write.
+    ///
+    /// # Errors
+    /// A [`Mistake`] for a URL that names no store, a bucket or directory that is not there, missing credentials; a
+    /// [`super::StoreError`] if the store does not answer.
+    pub async fn open(url: &str, options: &OpenOptions, clock: Clock) -> Result<Self> {
+        match place(url)? {
+            Place::Memory => {
+                let objects = Arc::new(InMemory::new());
+                Ok(Self::new(objects, None, url, "", options.clone(), clock, Time::Machine))
+            }
+            Place::Directory(path) => open_directory(url, &path, options, clock).await,
+            Place::Bucket { cloud, bucket, prefix } => {
+                let answers = Answers::new(clock.clone(), options.patience.clone());
+                let objects = connect(url, cloud, &bucket, &answers, &options.patience)?;
+                let store = Self::new(objects, None, url, &prefix, options.clone(), clock, Time::Answers(answers));
+                store.greet(&bucket).await?;
+                Ok(store)
+            }
+        }
+    }
+
+    /// The first request: is there such a bucket, and do we have the right to use it?
+    async fn greet(&self, bucket: &str) -> Result<()> {
+        let Err(error) = self.list_some(&Prefix::Settings, None, 1).await else { return Ok(()) };
+        let text = chain(&error);
+        let url = self.url();
+        if failure::ABSENT.iter().any(|code| text.contains(code)) || text.contains("404 Not Found") {
+            bail!(Mistake(format!("there is no bucket `{bucket}` for {url}: make it first, or correct its name")));
+        }
+        if ["169.254.169.254", "metadata.google.internal", "169.254.170"].iter().any(|host| text.contains(host)) {
+            bail!(Mistake(format!(
+                "no credentials for {url}: neither the environment has any, nor does a role of this machine"
+            )));
+        }
+        if error.kind == StoreErrorKind::Denied {
+            bail!(Mistake(format!("these credentials may not list {url}: {}", innermost(&error))));
+        }
+        Err(error).context("open the store")?
+    }
+}
+
+async fn open_directory(url: &str, path: &FilePath, options: &OpenOptions, clock: Clock) -> Result<Store> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => bail!(Mistake(format!("`{url}` is a file, not a directory"))),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if options.read_only || options.as_inbox {
+                bail!(Mistake(format!("there is no directory `{}`", path.display())));
+            }
+        }
+        Err(error) => bail!(Mistake(format!("the directory `{}` cannot be used: {error}", path.display()))),
+    }
+    // Absolute, so that a change of the working directory does not move the store.
+    let path = std::path::absolute(path).context_with(|| format!("find the directory {}", path.display()))?;
+    let local = Local::new(path, clock.clone());
+    if !options.read_only {
+        local.sweep().await;
+    }
+    Ok(Store::new(Arc::new(local.clone()), Some(local), url, "", options.clone(), clock, Time::Machine))
+}
+
+fn connect(
+    url: &str,
+    cloud: Cloud,
+    bucket: &str,
+    answers: &Arc<Answers>,
+    patience: &Patience,
+) -> Result<Arc<dyn ObjectStore>> {
+    let connector = Connector(answers.clone());
+    let retry = RetryConfig {
+        // Waits are drawn between the first and three times the last: about 3, 5 and 15 s.
+        backoff: BackoffConfig { init_backoff: patience.first_wait, max_backoff: patience.longest_wait, base: 3.0 },
+        max_retries: patience.retries,
+        ..RetryConfig::default()
+    };
+    let objects: object_store::Result<Arc<dyn ObjectStore>> = match cloud {
+        Cloud::S3 => AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_http_connector(connector)
+            .with_retry(retry)
+            // One request an object: a delete on a condition exists only there.
+            .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
+            .build()
+            .map(|store| Arc::new(store) as _),
+        Cloud::Gcs => {
+            let mut builder = GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_http_connector(connector)
+                .with_retry(retry);
+            // What Google's own clients read. Emulators take any credentials, so none are looked for.
+            if let Ok(host) = std::env::var("STORAGE_EMULATOR_HOST")
+                && !host.is_empty()
+            {
+                let base = if host.contains("://") { host } else { format!("http://{host}") };
+                let base = base.trim_end_matches('/');
+                builder = builder.with_base_url(base).with_skip_signature(true).with_config(
+                    object_store::gcp::GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp),
+                    "true",
+                );
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        Cloud::Azure => MicrosoftAzureBuilder::from_env()
+            .with_container_name(bucket)
+            .with_http_connector(connector)
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as _),
+    };
+    objects.map_err(|error| Mistake(format!("{url} cannot be opened: {error}")).into())
+}
+
+/// All that an error and its causes say.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
+/// What the last cause says, in one line.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
