@@ -13,7 +13,7 @@ mod bucket;
 mod client;
 mod fate;
 
-pub use bucket::{Bucket, Stored};
+pub use bucket::{Bucket, Stored, Watcher};
 pub use client::{Call, CallKind, Client};
 pub use fate::{Fate, Faults, Gate, Incident, Script};
 

@@ -29,7 +29,11 @@ struct Shared {
     clock: Clock,
     page_size: usize,
     state: Mutex<State>,
+    watcher: Mutex<Option<Watcher>>,
 }
+
+/// Sees all objects right after a call has changed some.
+pub type Watcher = Box<dyn FnMut(&Call, &BTreeMap<String, Stored>) + Send>;
 
 /// An object as it stands.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ pub struct Stored {
 #[derive(Default)]
 pub(super) struct State {
     objects: BTreeMap<String, Stored>,
-    uploads: HashMap<u64, BTreeMap<usize, PutPayload>>,
+    uploads: HashMap<u64, Uploading>,
     next_upload: u64,
     /// Every name under `spans/` and `entries/` that was ever used.
     used: BTreeSet<String>,
@@ -55,10 +59,22 @@ pub(super) struct State {
     counts: BTreeMap<(CallKind, String), u64>,
 }
 
+struct Uploading {
+    began: Timestamp,
+    parts: BTreeMap<usize, PutPayload>,
+}
+
 impl Bucket {
     /// An empty store whose time is `clock`'s wall time. A page of a listing holds `page_size` keys (1,000 in clouds).
     pub fn new(clock: Clock, page_size: usize) -> Self {
-        Self { shared: Arc::new(Shared { clock, page_size: page_size.max(1), state: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                clock,
+                page_size: page_size.max(1),
+                state: Mutex::default(),
+                watcher: Mutex::default(),
+            }),
+        }
     }
 
     /// A view of this store for one life of one logical worker. `name` stands in the log.
@@ -130,6 +146,19 @@ impl Bucket {
             let _ = writeln!(text, "{line}");
             text
         })
+    }
+
+    /// Shows `watcher` all objects right after each call that changed some: a test sees every state there ever was.
+    pub fn watch(&self, watcher: impl FnMut(&Call, &BTreeMap<String, Stored>) + Send + 'static) {
+        *self.shared.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
+    }
+
+    pub(super) fn changed(&self, call: &Call) {
+        let mut watcher = self.shared.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watcher) = watcher.as_mut() {
+            let state = self.state();
+            watcher(call, &state.objects);
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -208,30 +237,25 @@ impl State {
         }
     }
 
-    pub(super) fn begin(&mut self) -> u64 {
+    pub(super) fn begin(&mut self, now: Timestamp) -> u64 {
         self.next_upload += 1;
-        self.uploads.insert(self.next_upload, BTreeMap::new());
+        self.uploads.insert(self.next_upload, Uploading { began: now, parts: BTreeMap::new() });
         self.next_upload
     }
 
     pub(super) fn part(&mut self, upload: u64, index: usize, part: PutPayload) -> Result<()> {
-        self.uploads.get_mut(&upload).ok_or_else(|| generic("no such upload"))?.insert(index, part);
+        self.uploads.get_mut(&upload).ok_or_else(|| generic("no such upload"))?.parts.insert(index, part);
         Ok(())
     }
 
-    /// Makes an upload visible. Multipart uploads know no put-if-absent: the names must be unique.
-    pub(super) fn complete(
-        &mut self,
-        path: &str,
-        upload: u64,
-        attributes: Attributes,
-        now: Timestamp,
-    ) -> Result<PutResult> {
-        let parts = self.uploads.remove(&upload).ok_or_else(|| generic("no such upload"))?;
-        let body: Vec<u8> = parts.into_values().flat_map(|part| Bytes::from(part).to_vec()).collect();
+    /// Makes an upload visible. Multipart uploads know no put-if-absent: the names must be unique. Last-modified is when
+    /// it began, as on S3.
+    pub(super) fn complete(&mut self, path: &str, upload: u64, attributes: Attributes) -> Result<PutResult> {
+        let upload = self.uploads.remove(&upload).ok_or_else(|| generic("no such upload"))?;
+        let body: Vec<u8> = upload.parts.into_values().flat_map(|part| Bytes::from(part).to_vec()).collect();
         let over = self.objects.contains_key(path);
         self.audit(path, true, over);
-        let etag = self.write(path, body.into(), attributes, now);
+        let etag = self.write(path, body.into(), attributes, upload.began);
         Ok(PutResult { e_tag: Some(etag), version: None, extensions: Default::default() })
     }
 

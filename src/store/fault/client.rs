@@ -19,7 +19,7 @@ use object_store::{
 };
 
 use super::bucket::{Bucket, State, generic};
-use super::fate::{Fate, Incident, Script};
+use super::fate::{Fate, Gate, Incident, Script};
 
 /// What is asked of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,14 +85,28 @@ struct Life {
     dead: bool,
     /// Stands still until then, by the bucket's monotonic time.
     frozen_until: Duration,
+    /// Stands still until this is open.
+    frozen_by: Option<Gate>,
     /// Of the task in [`Client::live`].
     waker: Option<Waker>,
 }
 
 enum Condition {
     Dead,
-    Frozen(Duration),
+    Frozen(Thaw),
     Well,
+}
+
+/// Ends when a frozen life may go on.
+type Thaw = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Life {
+    /// Its condition has changed: [`Client::live`] looks at it.
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
 }
 
 impl Client {
@@ -125,26 +139,22 @@ impl Client {
     pub fn kill(&self) {
         let mut life = self.life();
         life.dead = true;
-        if let Some(waker) = life.waker.take() {
-            waker.wake();
-        }
+        life.wake();
     }
 
     /// Runs a worker's work to its end, or until this life ends: then `work` is dropped where it stands, as a killed
     /// process is, and there is `None`. While the life is frozen, `work` does not move.
     pub async fn live<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
-        let mut thaw: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+        let mut thaw: Option<Thaw> = None;
         poll_fn(move |context| {
             loop {
                 self.life().waker = Some(context.waker().clone());
                 match self.condition() {
                     Condition::Dead => return Poll::Ready(None),
                     Condition::Well => return work.as_mut().poll(context).map(Some),
-                    Condition::Frozen(time) => {
-                        let clock = self.inner.bucket.clock().clone();
-                        let thaw = thaw.insert(Box::pin(async move { clock.sleep(time).await }));
-                        if thaw.as_mut().poll(context).is_pending() {
+                    Condition::Frozen(until) => {
+                        if thaw.insert(until).as_mut().poll(context).is_pending() {
                             return Poll::Pending;
                         }
                     }
@@ -163,9 +173,12 @@ impl Client {
         let now = self.inner.bucket.clock().monotonic();
         if life.dead {
             Condition::Dead
+        } else if let Some(gate) = life.frozen_by.clone().filter(|gate| !gate.is_open()) {
+            Condition::Frozen(Box::pin(async move { gate.pass().await }))
         } else if life.frozen_until > now {
             // Tokio's timer has whole milliseconds.
-            Condition::Frozen(life.frozen_until - now + Duration::from_millis(1))
+            let (clock, rest) = (self.inner.bucket.clock().clone(), life.frozen_until - now + Duration::from_millis(1));
+            Condition::Frozen(Box::pin(async move { clock.sleep(rest).await }))
         } else {
             Condition::Well
         }
@@ -176,7 +189,7 @@ impl Client {
         loop {
             match self.condition() {
                 Condition::Well => return,
-                Condition::Frozen(time) => self.inner.bucket.clock().sleep(time).await,
+                Condition::Frozen(until) => until.await,
                 Condition::Dead => pending().await,
             }
         }
@@ -213,6 +226,9 @@ impl Client {
         let now = bucket.now();
         let answer = effect(&mut bucket.state(), now);
         bucket.note(&call, if answer.is_ok() { "" } else { "refused" });
+        if answer.is_ok() && matches!(kind, CallKind::Put | CallKind::Complete | CallKind::Delete | CallKind::Copy) {
+            bucket.changed(&call);
+        }
         self.meet(&call, after, "after").await?;
         answer.map(|answer| (answer, cut))
     }
@@ -235,9 +251,13 @@ impl Client {
                     let until = bucket.clock().monotonic() + time;
                     let mut life = self.life();
                     life.frozen_until = life.frozen_until.max(until);
-                    if let Some(waker) = &life.waker {
-                        waker.wake_by_ref();
-                    }
+                    life.wake();
+                }
+                Incident::FreezeUntil(gate) => {
+                    bucket.note(call, &format!("FREEZE {side} its effect"));
+                    let mut life = self.life();
+                    life.frozen_by = Some(gate);
+                    life.wake();
                 }
                 Incident::Hold(gate) => {
                     bucket.note(call, &format!("HOLD {side} its effect"));
@@ -296,7 +316,7 @@ impl ObjectStore for Client {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let path = location.as_ref().to_owned();
-        let id = self.call(CallKind::Begin, &path, |state, _| Ok(state.begin())).await?;
+        let id = self.call(CallKind::Begin, &path, |state, now| Ok(state.begin(now))).await?;
         Ok(Box::new(Upload { client: self.clone(), path, id, parts: 0, attributes: options.attributes }))
     }
 
@@ -406,7 +426,7 @@ impl MultipartUpload for Upload {
     async fn complete(&mut self) -> Result<PutResult> {
         let (id, attributes) = (self.id, std::mem::take(&mut self.attributes));
         let path = self.path.clone();
-        self.client.call(CallKind::Complete, &path, |state, now| state.complete(&path, id, attributes, now)).await
+        self.client.call(CallKind::Complete, &path, |state, _| state.complete(&path, id, attributes)).await
     }
 
     async fn abort(&mut self) -> Result<()> {

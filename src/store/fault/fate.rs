@@ -34,7 +34,9 @@ pub enum Incident {
     Crash,
     /// The whole worker stands still this long (a paused machine), then goes on as if nothing had been.
     Freeze(Duration),
-    /// The call waits here until the test opens the gate.
+    /// The whole worker stands still until the test opens the gate.
+    FreezeUntil(Gate),
+    /// The call alone waits here until the test opens the gate.
     Hold(Gate),
 }
 
@@ -66,6 +68,11 @@ impl Gate {
     /// A closed gate.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether calls pass.
+    pub fn is_open(&self) -> bool {
+        self.opened.is_cancelled()
     }
 
     /// Waits until a call stands before it.

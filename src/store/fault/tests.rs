@@ -161,6 +161,28 @@ fn a_held_call_waits_for_the_test() {
 }
 
 #[test]
+fn a_worker_stands_still_until_the_test_lets_it_go() {
+    simulated(async |bucket| {
+        let client = calm(&bucket);
+        let gate = Gate::new();
+        let held = gate.clone();
+        client.follow(Box::new(move |_| Fate::after(Incident::FreezeUntil(held.clone()))));
+        let at = Path::from("a");
+        let patient = async {
+            let write = client.put(&at, "".into());
+            tokio::time::timeout(Duration::from_secs(10), write).await.unwrap().unwrap();
+        };
+        let (lived, ()) = tokio::join!(client.live(patient), async {
+            gate.reached().await;
+            assert!(bucket.read("a").is_some());
+            tokio::time::advance(Duration::from_secs(3600)).await;
+            gate.open();
+        });
+        assert_eq!(lived, Some(()));
+    });
+}
+
+#[test]
 fn a_seed_replays_exactly() {
     let faults = Faults {
         latency_to_ms: 5_000.0,
