@@ -7,6 +7,13 @@
 
 pub use rootcause::prelude::{Report, ResultExt, bail, report};
 
+use rootcause::ReportRef;
+use rootcause::handlers::{ContextFormattingStyle, FormattingFunction};
+use rootcause::hooks::Hooks;
+use rootcause::hooks::context_formatter::ContextFormatterHook;
+use rootcause::markers::{Local, Uncloneable};
+use rootcause_tracing::SpanCollector;
+
 use crate::store::{StoreError, StoreErrorKind};
 
 /// What functions of this crate return when their errors are for people.
@@ -16,6 +23,33 @@ pub type Result<T, E = Report> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Mistake(pub String);
+
+/// Makes reports tell more: the spans they were made in, once at each root ([`crate::telemetry`] must have been started),
+/// and the causes inside the errors of other crates, which are hidden otherwise.
+pub fn install() {
+    let spans = SpanCollector { capture_span_for_reports_with_children: false };
+    let hooks = Hooks::new()
+        .report_creation_hook(spans)
+        .context_formatter::<StoreError, _>(FollowSource)
+        .context_formatter::<object_store::Error, _>(FollowSource)
+        .context_formatter::<parquet::errors::ParquetError, _>(FollowSource)
+        .context_formatter::<arrow::error::ArrowError, _>(FollowSource);
+    // A second call (tests in one process) keeps the first hooks.
+    let _ = hooks.install();
+}
+
+/// Shows an error with its chain of causes.
+struct FollowSource;
+
+impl<E: std::error::Error + 'static> ContextFormatterHook<E> for FollowSource {
+    fn preferred_context_formatting_style(
+        &self,
+        _report: ReportRef<'_, E, Uncloneable, Local>,
+        function: FormattingFunction,
+    ) -> ContextFormattingStyle {
+        ContextFormattingStyle { function, follow_source: true, follow_source_depth: None }
+    }
+}
 
 /// The first error of type `E` anywhere in `report`, from the newest context down to the causes.
 pub fn find<E: std::error::Error + Send + Sync + 'static>(report: &Report) -> Option<&E> {

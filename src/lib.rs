@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod farm;
 pub mod handler;
@@ -21,3 +22,4 @@ pub mod stage;
 pub mod store;
 pub mod table;
 pub mod task;
+pub mod telemetry;

@@ -1,0 +1,146 @@
+//! What every command is given: the options that all have, with the configuration file behind them.
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Mistake, Result};
+use crate::store::{OpenOptions, Store};
+use crate::telemetry::LogFormat;
+
+/// The options that all commands have.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Global {
+    /// The store: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a folder
+    #[arg(short, long, global = true, value_name = "URL", env = "TRACEFARM_STORE", hide_env_values = true)]
+    store: Option<String>,
+    /// A TOML file with what is long to write here
+    #[arg(long, global = true, value_name = "FILE", env = "TRACEFARM_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// How logs are written to standard error [default: human on a terminal, else json]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        env = "TRACEFARM_LOG",
+        hide_env_values = true,
+        hide_possible_values = true
+    )]
+    log: Option<LogFormat>,
+    /// Which logs: a level (error, warn, info, debug, trace) or directives as for RUST_LOG
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "warn,tracefarm=info",
+        env = "TRACEFARM_LOG_LEVEL",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    log_level: String,
+    /// Moves the store's clock: a moment, or `+8d` from now (for tests)
+    #[arg(long, global = true, hide = true, env = "TRACEFARM_NOW", allow_hyphen_values = true)]
+    now: Option<Now>,
+}
+
+/// `--now`
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Now {
+    At(Timestamp),
+    Off(SignedDuration),
+}
+
+impl std::str::FromStr for Now {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let off = |duration: &str| {
+            let duration = humantime::parse_duration(duration).map_err(|error| error.to_string())?;
+            SignedDuration::try_from(duration).map_err(|error| error.to_string())
+        };
+        match text.as_bytes().first() {
+            Some(b'+') => off(&text[1..]).map(Self::Off),
+            Some(b'-') => off(&text[1..]).map(|duration| Self::Off(-duration)),
+            _ => text.parse().map(Self::At).map_err(|error: jiff::Error| error.to_string()),
+        }
+    }
+}
+
+/// A command's surroundings.
+pub struct Session {
+    global: Global,
+    /// The configuration file, or an empty one.
+    pub config: Config,
+    /// Time and chance.
+    pub clock: Clock,
+}
+
+impl Session {
+    /// Reads the configuration file, if one is named.
+    ///
+    /// # Errors
+    /// A [`Mistake`] in it.
+    pub fn new(global: Global) -> Result<Self> {
+        let config = global.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        let offset = match global.now {
+            None => SignedDuration::ZERO,
+            Some(Now::Off(offset)) => offset,
+            Some(Now::At(moment)) => moment.duration_since(Clock::system(SignedDuration::ZERO).wall()),
+        };
+        Ok(Self { global, config, clock: Clock::system(offset) })
+    }
+
+    /// `--log`
+    pub fn log_format(&self) -> LogFormat {
+        self.global.log.or(self.config.log).unwrap_or_default()
+    }
+
+    /// `--log-level`
+    pub fn log_filter(&self) -> &str {
+        &self.global.log_level
+    }
+
+    /// The store's URL, if one is named.
+    pub fn store_url(&self) -> Option<&str> {
+        self.global.store.as_deref().or(self.config.store.as_deref())
+    }
+
+    /// Opens the store to write.
+    ///
+    /// # Errors
+    /// A [`Mistake`] if none is named.
+    pub async fn writer(&self) -> Result<Store> {
+        self.open(&OpenOptions { read_only: false }).await
+    }
+
+    /// Opens the store to read: nothing done with it writes or deletes.
+    ///
+    /// # Errors
+    /// A [`Mistake`] if none is named.
+    pub async fn reader(&self) -> Result<Store> {
+        self.open(&OpenOptions { read_only: true }).await
+    }
+
+    async fn open(&self, options: &OpenOptions) -> Result<Store> {
+        let url = self.store_url().ok_or_else(|| {
+            Mistake("which store? Name it with --store URL, or in the environment as TRACEFARM_STORE".to_owned())
+        })?;
+        Store::open(url, options, self.clock.clone()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn now_is_a_moment_or_an_offset() {
+        assert_eq!("+8d".parse(), Ok(Now::Off(SignedDuration::from_hours(192))));
+        assert_eq!("-1h 30m".parse(), Ok(Now::Off(-SignedDuration::from_mins(90))));
+        assert_eq!("2026-11-22T14:00:00Z".parse(), Ok(Now::At("2026-11-22T14:00:00Z".parse().unwrap())));
+        assert!("tomorrow".parse::<Now>().is_err());
+    }
+}
