@@ -113,7 +113,7 @@ impl Session {
     /// # Errors
     /// A [`Mistake`] if none is named.
     pub async fn writer(&self) -> Result<Store> {
-        self.open(&OpenOptions { read_only: false }).await
+        self.open(&OpenOptions::default()).await
     }
 
     /// Opens the store to read: nothing done with it writes or deletes.
@@ -121,7 +121,7 @@ impl Session {
     /// # Errors
     /// A [`Mistake`] if none is named.
     pub async fn reader(&self) -> Result<Store> {
-        self.open(&OpenOptions { read_only: true }).await
+        self.open(&OpenOptions { read_only: true, ..OpenOptions::default() }).await
     }
 
     async fn open(&self, options: &OpenOptions) -> Result<Store> {
