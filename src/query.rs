@@ -1,1 +1,101 @@
-//! What `get`, `search` and `serve` share.
+//! What `get`, `search` and `serve` share, and what publishing and pinning read by: traces with all their rows, the
+//! list of handlers, searches, explanations, the state of the farm.
+//!
+//! Nothing here writes or deletes. Every answer is made from one listing of blocks, pins and tombstones; an object on it
+//! that is gone when it is read means "list again" (rule 4), which [`relisted`] does.
+
+pub mod columns;
+pub mod newest;
+pub mod pin;
+pub mod rows;
+pub mod trace;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::error::{Result, is_not_found};
+use crate::farm::Settings;
+use crate::handler::catalogue::Catalogue;
+use crate::model::TraceId;
+use crate::stage::Desk;
+use crate::store::{Key, Prefix, Store};
+use crate::table::read::Blocks;
+use crate::table::view::{Scope, View};
+
+/// How many objects are fetched at a time: enough to hide a bucket's latency, few enough to be polite.
+pub const AT_A_TIME: usize = 20;
+
+/// How often a query that met an object which was gone begins again with a new listing.
+const TRIES: usize = 5;
+
+/// What a query reads from. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    /// The farm's store.
+    pub store: Store,
+    /// Reads blocks.
+    pub blocks: Blocks,
+    /// For names and time-outs; ages are told by the store's own times.
+    pub clock: Clock,
+    /// The newest settings.
+    pub settings: Arc<Settings>,
+    /// The newest catalogue, and its number.
+    pub catalogue: Arc<(u64, Catalogue)>,
+}
+
+impl From<&Desk> for Reader {
+    fn from(desk: &Desk) -> Self {
+        Self {
+            store: desk.store.clone(),
+            blocks: desk.blocks.clone(),
+            clock: desk.clock.clone(),
+            settings: Arc::clone(&desk.settings),
+            catalogue: Arc::clone(&desk.catalogue),
+        }
+    }
+}
+
+impl Reader {
+    /// Lists blocks and reads their footers.
+    pub async fn view(&self, scope: &Scope) -> Result<View> {
+        View::list(&self.blocks, &self.store, &self.clock, scope).await
+    }
+
+    /// Every number of shards that ever counted, and so may stand in a key.
+    pub fn shard_counts(&self) -> BTreeSet<u16> {
+        shard_counts(&self.settings)
+    }
+
+    /// The traces that are to be forgotten: readers hide them.
+    pub async fn forgotten(&self) -> Result<HashSet<TraceId>> {
+        forgotten(&self.store).await
+    }
+}
+
+/// Every number of shards that ever counted.
+pub fn shard_counts(settings: &Settings) -> BTreeSet<u16> {
+    settings.shards.changes().iter().map(|change| change.value).collect()
+}
+
+/// The traces with a tombstone in `farm/forget/`.
+pub async fn forgotten(store: &Store) -> Result<HashSet<TraceId>> {
+    let listing = store.list(&Prefix::Forget).await?;
+    let traces = listing.objects.into_iter();
+    Ok(traces.filter_map(|object| if let Key::Forget(trace) = object.key { Some(trace) } else { None }).collect())
+}
+
+/// Runs `query` until it meets no object that is gone: rule 4 says that such an answer means "list again". A sweep
+/// takes away a few blocks an hour, so a second try is rare and a fifth is a fault worth reporting.
+pub async fn relisted<T, F: Future<Output = Result<T>>>(mut query: impl FnMut() -> F) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        match query().await {
+            Err(report) if is_not_found(&report) && tries < TRIES => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}

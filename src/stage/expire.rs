@@ -1,1 +1,142 @@
-//! To be written.
+//! expire: whole hours go, and the newest traces of every handler are pinned before (rules 5 and 6).
+//!
+//! One round does what is due, in this order:
+//!
+//! 1. **Entries** ([`entries`]): for each hour that is past, or will be within six hours, the traces among the newest of
+//!    a handler that would go with it are pinned, whole; then `farm/pinned/` says which blocks that covered; then blocks
+//!    that are past go.
+//! 2. **Pins** ([`sweep`](super::pins::sweep)): versions are made one, and what is no longer among the newest goes.
+//! 3. **Spans** ([`spans`]): an hour's spans go when every block of entries that could need them is gone or covered;
+//!    their rows of pinned traces are added to those pins first.
+//!
+//! Each part begins with listings of its own and a [`Fence`]: what was decided by a listing that is too old is not done.
+//! The plans ([`plan`]) are pure. Nothing is deleted without a fresh heartbeat, or before it is older than the grace, or
+//! that is not understood.
+//!
+//! If the process dies anywhere, or two workers do this at once: pins only grow, documents say only what was completed
+//! before them, and a block that is deleted twice is deleted once. A full disk or quota stops pins and documents, not
+//! deletes: shards that need no pin are done first, and their blocks need no document.
+
+mod covered;
+mod entries;
+pub mod plan;
+mod spans;
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use self::plan::{Forecast, Horizon, Listed};
+use super::{Desk, Round, StageReport};
+use crate::error::{Result, ResultExt, report};
+use crate::model::Table;
+use crate::store::{Key, Prefix, Stage, Store, StoreErrorKind};
+use crate::table::view::Scope;
+
+pub use covered::read as read_covered;
+
+/// One round. What failed is in the report, item by item; the round itself fails only if the listings do.
+pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
+    let desk = desk.for_stage(Stage::Expire);
+    let mut done = StageReport::default();
+    let Some(times) = Times::learn(&desk).await? else {
+        // Rule 8: without the store's time nothing is old.
+        done.skipped += 1;
+        return Ok(done);
+    };
+    done.add(entries::run(&desk, round, &times).await.context("expire entries")?);
+    if !round.is_stopped() {
+        done.add(super::pins::sweep::run(&desk, round).await.context("sweep the pins")?);
+    }
+    if !round.is_stopped() {
+        done.add(spans::run(&desk, round, &times).await.context("expire spans")?);
+    }
+    Ok(done)
+}
+
+/// What a round of expiry would do, in words: what `run --dry-run` prints. Reads only.
+pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
+    let desk = desk.for_stage(Stage::Expire);
+    let Some(times) = Times::learn(&desk).await? else {
+        return Ok(vec!["expire: the store's time is not known yet".to_owned()]);
+    };
+    let horizon = times.horizon(&desk);
+    let spans: Vec<Listed> =
+        desk.view(&Scope::all(Table::Spans, desk.grace)).await?.blocks.iter().map(Into::into).collect();
+    let view = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
+    let listed: Vec<Listed> = view.blocks.iter().map(Into::into).collect();
+    let covered = covered::read(&desk.store, |hour| horizon.is_near(hour)).await?;
+    let items = plan::entries_items(&listed, &covered, &view.newer_hours(), &horizon);
+    let mut lines: Vec<String> =
+        items.iter().map(|item| format!("expire: pin the newest of entries {} {}", item.shard, item.hour)).collect();
+    let all = listed.iter().chain(&spans);
+    let past = all.filter(|block| horizon.may_go(block.key.hour, block.modified));
+    lines.extend(past.map(|block| format!("expire: {}", Key::Block(block.key).path())));
+    Ok(lines)
+}
+
+/// What expiry would delete for its age alone, and keep: for a first run's question. Names and sizes only: no object is
+/// read.
+pub async fn forecast(desk: &Desk) -> Result<Forecast> {
+    let Some(times) = Times::learn(desk).await? else { return Ok(Forecast::default()) };
+    let mut all = Vec::new();
+    for table in Table::BOTH {
+        all.extend(names(&desk.store, table).await?);
+    }
+    Ok(Forecast::of(&all, &times.horizon(desk)))
+}
+
+/// The listed blocks of a table, by name alone: their shards are not known.
+async fn names(store: &Store, table: Table) -> Result<Vec<Listed>> {
+    let listing = store.list(&Prefix::Table(table)).await?;
+    let blocks = listing.objects.into_iter().filter_map(|object| match object.key {
+        Key::Block(key) => {
+            Some(Listed { key, size_bytes: object.size_bytes, modified: object.modified, shards: Vec::new() })
+        }
+        _ => None,
+    });
+    Ok(blocks.collect())
+}
+
+/// The store's time and how far behind indexing is, learned once a round.
+struct Times {
+    now: Timestamp,
+    backlog: SignedDuration,
+}
+
+impl Times {
+    /// `None` before the first heartbeat.
+    async fn learn(desk: &Desk) -> Result<Option<Self>> {
+        let Some(now) = desk.store_clock.now() else { return Ok(None) };
+        let oldest = oldest_unread(desk).await.context("find the oldest object of the inbox")?;
+        let backlog = oldest.map_or(SignedDuration::ZERO, |oldest| now.duration_since(oldest));
+        Ok(Some(Self { now, backlog }))
+    }
+
+    fn horizon<'a>(&self, desk: &'a Desk) -> Horizon<'a> {
+        Horizon { settings: &desk.settings, grace: desk.grace, now: self.now, backlog: self.backlog }
+    }
+}
+
+/// When the oldest object of the inbox that has not been indexed was written: a whole listing of it. What is kept
+/// (`--keep-inbox`) and on the ledger has been indexed.
+async fn oldest_unread(desk: &Desk) -> Result<Option<Timestamp>> {
+    let inbox = desk.inbox.store.list(&Prefix::Inbox).await?;
+    Ok(inbox.objects.iter().map(|object| object.modified).min())
+}
+
+/// Whether `report` says that the disk or quota is full.
+fn is_full(report: &crate::error::Report) -> bool {
+    crate::error::store_kind(report) == Some(StoreErrorKind::Full)
+}
+
+/// A failure of an item that is an hour.
+fn unread(hour: crate::model::Hour) -> crate::error::Report {
+    report!("entries of {hour} cannot be read, so nobody knows which traces of it must stay; `quarantine/blocks/` says which block once it has been looked at whole")
+        .into_dynamic()
+}
+
+/// Hours with a damaged block that nobody has marked yet.
+fn unread_hours(damaged: &[crate::table::view::Damaged]) -> BTreeSet<crate::model::Hour> {
+    damaged.iter().filter(|block| !block.marked).map(|block| block.key.hour).collect()
+}

@@ -1,0 +1,96 @@
+//! The rows of many traces, fetched block by block: each block that can hold some of them is opened once for all.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use arrow::record_batch::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::AT_A_TIME;
+use super::columns::Spans;
+use crate::error::{Result, ResultExt};
+use crate::model::{Shard, Table, TraceId};
+use crate::store::Key;
+use crate::store::layout::BlockKey;
+use crate::table::order;
+use crate::table::read::Blocks;
+use crate::table::view::{Block, View};
+
+/// For each block of `view` that counts for a shard of some of `traces`: which of them it may hold. In key order.
+pub fn wanted<'v>(view: &'v View, traces: &BTreeSet<TraceId>) -> Vec<(&'v Block, Vec<TraceId>)> {
+    let mut by_count: HashMap<u16, HashMap<Shard, Vec<TraceId>>> = HashMap::new();
+    let mut by_block: BTreeMap<BlockKey, (&Block, Vec<TraceId>)> = BTreeMap::new();
+    for (shard, block) in view.visible_parts() {
+        let shards = by_count.entry(shard.count()).or_insert_with(|| {
+            let mut shards: HashMap<Shard, Vec<TraceId>> = HashMap::new();
+            for trace in traces {
+                shards.entry(Shard::of_trace(*trace, shard.count())).or_default().push(*trace);
+            }
+            shards
+        });
+        if let Some(of_shard) = shards.get(&shard) {
+            by_block.entry(block.key).or_insert_with(|| (block, Vec::new())).1.extend(of_shard);
+        }
+    }
+    by_block.into_values().collect()
+}
+
+/// All rows of `traces` in the visible blocks of `view` (of spans), by trace; traces without rows are absent. Rows may
+/// stand twice and in any order: [`union`] makes them one run.
+///
+/// # Errors
+/// Those of the store; not found if a block was merged away: list again (rule 4).
+pub async fn of_traces(
+    blocks: &Blocks,
+    view: &View,
+    traces: &BTreeSet<TraceId>,
+) -> Result<HashMap<TraceId, Vec<RecordBatch>>> {
+    let mut found: HashMap<TraceId, Vec<RecordBatch>> = HashMap::new();
+    for (_, rows) in by_block(blocks, view, traces).await? {
+        for (trace, rows) in by_trace(&rows)? {
+            found.entry(trace).or_default().push(rows);
+        }
+    }
+    Ok(found)
+}
+
+/// The rows of `traces` in each visible block of `view` that has any.
+///
+/// # Errors
+/// As [`of_traces`].
+pub async fn by_block(
+    blocks: &Blocks,
+    view: &View,
+    traces: &BTreeSet<TraceId>,
+) -> Result<Vec<(BlockKey, RecordBatch)>> {
+    let reads = wanted(view, traces).into_iter().map(|(block, traces)| {
+        let (blocks, key, size_bytes) = (blocks.clone(), block.key, block.size_bytes);
+        async move {
+            let rows = blocks.traces(&key, size_bytes, &traces).await;
+            Result::<_>::Ok((key, rows.context_with(|| format!("read traces from {}", Key::Block(key).path()))?))
+        }
+    });
+    let found = stream::iter(reads).buffered(AT_A_TIME);
+    found.try_filter(|(_, rows)| std::future::ready(rows.num_rows() > 0)).try_collect().await
+}
+
+/// Cuts `rows` (of spans, a trace's rows together) into traces.
+pub fn by_trace(rows: &RecordBatch) -> Result<Vec<(TraceId, RecordBatch)>> {
+    let columns = Spans::of(rows)?;
+    let mut cut = Vec::new();
+    let mut from = 0;
+    for row in 1..=columns.len() {
+        if row == columns.len() || columns.trace(row) != columns.trace(from) {
+            cut.push((columns.trace(from), rows.slice(from, row - from)));
+            from = row;
+        }
+    }
+    Ok(cut)
+}
+
+/// One sorted run of a trace's rows, each once, revisions all kept; `None` if there is no row.
+pub fn union(rows: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    if rows.iter().all(|rows| rows.num_rows() == 0) {
+        return Ok(None);
+    }
+    order::union(Table::Spans, rows).map(Some)
+}

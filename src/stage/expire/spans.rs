@@ -1,0 +1,161 @@
+//! Past spans go, once nobody can need them any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, stream};
+
+use super::covered;
+use super::plan::{self, Listed};
+use super::{Times, unread_hours};
+use crate::error::{Result, ResultExt};
+use crate::model::{HandlerId, Hour, Shard, ShardDir, Table, TraceId};
+use crate::query::pin::Pins;
+use crate::query::{AT_A_TIME, rows};
+use crate::stage::pins;
+use crate::stage::{Desk, Fence, Round, StageReport};
+use crate::store::Key;
+use crate::table::view::Scope;
+
+/// One round over past spans.
+pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<StageReport> {
+    let mut done = StageReport::default();
+    let horizon = times.horizon(desk);
+    let fence = Fence::begin(desk);
+    // The order of these three is rule 5: spans, then entries, then what is covered. Entries that were written after
+    // the first listing belong to spans that are not on it, or that had an entry before; and a document that was read
+    // after the entries were listed was completed by a listing of them.
+    let spans = super::names(&desk.store, Table::Spans).await?;
+    if !spans.iter().any(|block| horizon.may_go(block.key.hour, block.modified)) {
+        done.add(forget_documents(desk, &fence, &spans, times).await?);
+        return Ok(done);
+    }
+    let entries = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
+    let covered = covered::read(&desk.store, |hour| horizon.is_near(hour)).await?;
+
+    let listed: Vec<Listed> = entries.blocks.iter().map(Into::into).collect();
+    // Whether a block is damaged, or of a newer program, is told by its footer; a view of spans reads those.
+    let view = desk.view(&Scope::all(Table::Spans, desk.grace)).await?;
+    let mut left_alone = view.newer_hours();
+    left_alone.extend(entries.newer_hours());
+    let hours =
+        plan::spans_that_may_go(&spans, &listed, &covered, &unread_hours(&entries.damaged), &left_alone, &horizon);
+    let marked: BTreeSet<_> = view.damaged.iter().filter(|block| block.marked).map(|block| block.key).collect();
+    let unreadable: BTreeSet<_> = view.damaged.iter().filter(|block| !block.marked).map(|block| block.key).collect();
+
+    let items: Vec<(ShardDir, Hour, Vec<Listed>)> = by_dir(hours);
+    for (dir, hour, blocks) in round.slice(items, |(.., blocks)| blocks.iter().map(|block| block.size_bytes).sum()) {
+        let item = format!("expire spans {dir} {hour}");
+        if round.is_stopped() || !round.setbacks.may_try(&item) {
+            done.skipped += 1;
+            continue;
+        }
+        if fence.allows_delete().is_err() {
+            done.more = true;
+            done.skipped += 1;
+            continue;
+        }
+        let (gone, blocks): (Vec<Listed>, Vec<Listed>) =
+            blocks.into_iter().partition(|block| marked.contains(&block.key));
+        let blocks: Vec<Listed> = blocks.into_iter().filter(|block| !unreadable.contains(&block.key)).collect();
+        let outcome = async {
+            let mut report = delete(desk, &fence, &gone).await?;
+            report.add(expire(desk, &fence, &blocks).await?);
+            Result::<StageReport>::Ok(report)
+        };
+        match outcome.await {
+            Ok(report) => {
+                round.setbacks.done(&item);
+                done.add(report);
+            }
+            Err(report) => {
+                round.setbacks.failed(&item);
+                done.fail(item, report);
+            }
+        }
+    }
+    done.add(forget_documents(desk, &fence, &super::names(&desk.store, Table::Spans).await?, times).await?);
+    Ok(done)
+}
+
+/// The items, sorted by shard: level 0 is one of its own.
+fn by_dir(hours: BTreeMap<Hour, Vec<Listed>>) -> Vec<(ShardDir, Hour, Vec<Listed>)> {
+    let mut items: BTreeMap<(ShardDir, Hour), Vec<Listed>> = BTreeMap::new();
+    for (hour, blocks) in hours {
+        for block in blocks {
+            items.entry((block.key.dir, hour)).or_default().push(block);
+        }
+    }
+    items.into_iter().map(|((dir, hour), blocks)| (dir, hour, blocks)).collect()
+}
+
+/// Adds the rows of pinned traces in `blocks` to their pins, then deletes the blocks.
+async fn expire(desk: &Desk, fence: &Fence, blocks: &[Listed]) -> Result<StageReport> {
+    let mut done = StageReport::default();
+    if blocks.is_empty() {
+        return Ok(done);
+    }
+    // Listed right before: a pin that is written later was completed by its writer from these very blocks, or its
+    // writer met one that was gone and begins again.
+    let pins = Pins::all(&desk.store).await?;
+    let pinned = pins.all_traces();
+    for block in blocks {
+        let traces: Vec<TraceId> = match block.key.dir {
+            ShardDir::All => pinned.iter().copied().collect(),
+            ShardDir::One(shard) => {
+                pinned.iter().copied().filter(|trace| Shard::of_trace(*trace, shard.count()) == shard).collect()
+            }
+        };
+        if traces.is_empty() {
+            continue;
+        }
+        let path = Key::Block(block.key).path();
+        let read = desk.blocks.traces(&block.key, block.size_bytes, &traces).await;
+        let found = read.context(format!("look for rows of pinned traces in {path}"))?;
+        for (trace, rows) in rows::by_trace(&found)? {
+            let handlers: BTreeSet<&HandlerId> = pins.of_trace(trace).map(|pin| &pin.handler).collect();
+            for handler in handlers {
+                let added = pins::add_rows(desk, fence, handler, trace, None, vec![rows.clone()]).await?;
+                done.done += added.written;
+                done.bytes_out += added.bytes;
+                done.deleted += added.deleted;
+            }
+        }
+    }
+    done.add(delete(desk, fence, blocks).await?);
+    Ok(done)
+}
+
+async fn delete(desk: &Desk, fence: &Fence, blocks: &[Listed]) -> Result<StageReport> {
+    let mut done = StageReport::default();
+    let deletes = stream::iter(blocks).map(|block| async move {
+        fence.allows_delete()?;
+        desk.store.delete(&Key::Block(block.key)).await?;
+        Result::<()>::Ok(())
+    });
+    let mut deletes = deletes.buffer_unordered(AT_A_TIME);
+    while let Some(outcome) = deletes.next().await {
+        outcome?;
+        done.deleted += 1;
+    }
+    Ok(done)
+}
+
+/// Deletes the documents of hours that have no block left. If a straggler arrives right then, its pins are completed
+/// once more and the document is written again.
+async fn forget_documents(desk: &Desk, fence: &Fence, spans: &[Listed], times: &Times) -> Result<StageReport> {
+    let mut done = StageReport::default();
+    let documents = covered::read(&desk.store, |_| true).await?;
+    if documents.0.is_empty() {
+        return Ok(done);
+    }
+    let entries = super::names(&desk.store, Table::Entries).await?;
+    let hours: BTreeSet<Hour> = spans.iter().chain(&entries).map(|block| block.key.hour).collect();
+    let horizon = times.horizon(desk);
+    for (hour, shard) in documents.0.keys() {
+        if !hours.contains(hour) && horizon.is_near(*hour) && fence.allows_delete().is_ok() {
+            covered::delete(&desk.store, *hour, *shard).await?;
+            done.deleted += 1;
+        }
+    }
+    Ok(done)
+}
