@@ -144,7 +144,7 @@ impl Blocks {
                 while let Some(rows) = rows.try_next().await? {
                     digest.add(&rows)?;
                 }
-                digest.finish()
+                digest.finish()?
             }
         };
         let digest = Arc::new(digest);
