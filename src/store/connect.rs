@@ -30,6 +30,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// The content that alone may be deleted by the call that is being made.
+    pub(super) fn condition() -> Option<String> {
+        CALL.try_with(|call| call.if_match.clone()).ok().flatten()
+    }
+
     pub(super) async fn scope<T>(self, call: impl Future<Output = T>) -> T {
         CALL.scope(self, call).await
     }

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::client::{Call, CallKind, Client};
 use super::fate::Script;
 use crate::clock::Clock;
+use crate::store::Written;
 
 /// Calls that are remembered for a failing test; the counts remember all.
 const REMEMBERED: usize = 20_000;
@@ -188,9 +189,7 @@ fn note(state: &mut State, now: Timestamp, line: std::fmt::Arguments<'_>) {
 impl State {
     fn write(&mut self, path: &str, body: Bytes, attributes: Attributes, now: Timestamp) -> String {
         let etag = format!("\"{:016x}\"", xxh3_64(&body));
-        // S3 tells last-modified in whole seconds.
-        let modified = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let stored = Stored { body, modified, etag: etag.clone(), attributes };
+        let stored = Stored { body, modified: whole_seconds(now), etag: etag.clone(), attributes };
         self.objects.insert(path.to_owned(), stored);
         etag
     }
@@ -219,7 +218,7 @@ impl State {
         }
         self.audit(path, matches!(mode, PutMode::Create), found.is_some());
         let etag = self.write(path, body, attributes, now);
-        Ok(PutResult { e_tag: Some(etag), version: None, extensions: Default::default() })
+        Ok(put_result(etag, now))
     }
 
     fn audit(&mut self, path: &str, create: bool, over: bool) {
@@ -250,22 +249,36 @@ impl State {
 
     /// Makes an upload visible. Multipart uploads know no put-if-absent: the names must be unique. Last-modified is when
     /// it began, as on S3.
-    pub(super) fn complete(&mut self, path: &str, upload: u64, attributes: Attributes) -> Result<PutResult> {
+    pub(super) fn complete(
+        &mut self,
+        path: &str,
+        upload: u64,
+        attributes: Attributes,
+        now: Timestamp,
+    ) -> Result<PutResult> {
         let upload = self.uploads.remove(&upload).ok_or_else(|| generic("no such upload"))?;
         let body: Vec<u8> = upload.parts.into_values().flat_map(|part| Bytes::from(part).to_vec()).collect();
         let over = self.objects.contains_key(path);
         self.audit(path, true, over);
         let etag = self.write(path, body.into(), attributes, upload.began);
-        Ok(PutResult { e_tag: Some(etag), version: None, extensions: Default::default() })
+        Ok(put_result(etag, now))
     }
 
     pub(super) fn abort(&mut self, upload: u64) {
         self.uploads.remove(&upload);
     }
 
-    /// Whether there was one to delete.
-    pub(super) fn delete(&mut self, path: &str) -> bool {
-        self.objects.remove(path).is_some()
+    /// As on S3, it is no error that there was nothing, unless there was a condition.
+    pub(super) fn delete(&mut self, path: &str, condition: Option<String>) -> Result<()> {
+        if let Some(expected) = condition {
+            let found = self.objects.get(path).map(|stored| stored.etag.trim_matches('"'));
+            if found != Some(expected.as_str()) {
+                let source = format!("{found:?} is there, not {expected}").into();
+                return Err(Error::Precondition { path: path.to_owned(), source });
+            }
+        }
+        self.objects.remove(path);
+        Ok(())
     }
 
     pub(super) fn find(&self, path: &str) -> Result<(ObjectMeta, Bytes, Attributes)> {
@@ -287,6 +300,18 @@ impl State {
         let page = found.by_ref().take(size).map(|(path, stored)| meta(path, stored)).collect();
         (page, found.next().is_some())
     }
+}
+
+/// S3 tells last-modified, and every server its `Date`, in whole seconds.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The answer to a write carries its `Date`.
+fn put_result(etag: String, now: Timestamp) -> PutResult {
+    let mut extensions = object_store::Extensions::new();
+    extensions.insert(Written(whole_seconds(now)));
+    PutResult { e_tag: Some(etag), version: None, extensions }
 }
 
 fn meta(path: &str, stored: &Stored) -> ObjectMeta {

@@ -352,8 +352,9 @@ impl ObjectStore for Client {
                 let client = client.clone();
                 async move {
                     let path = location.as_ref();
-                    // As on S3, it is no error that there was nothing.
-                    client.call(CallKind::Delete, path, |state, _| Ok(state.delete(path))).await?;
+                    // Clouds delete on a condition; the client's interface has no word for it.
+                    let condition = crate::store::connect::Call::condition();
+                    client.call(CallKind::Delete, path, |state, _| state.delete(path, condition)).await?;
                     Ok(location)
                 }
             })
@@ -426,7 +427,7 @@ impl MultipartUpload for Upload {
     async fn complete(&mut self) -> Result<PutResult> {
         let (id, attributes) = (self.id, std::mem::take(&mut self.attributes));
         let path = self.path.clone();
-        self.client.call(CallKind::Complete, &path, |state, _| state.complete(&path, id, attributes)).await
+        self.client.call(CallKind::Complete, &path, |state, now| state.complete(&path, id, attributes, now)).await
     }
 
     async fn abort(&mut self) -> Result<()> {
