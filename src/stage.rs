@@ -34,6 +34,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use fence::{Fence, Fenced};
+pub use ledger::Ledger;
 
 use crate::clock::Clock;
 use crate::error::{Report, Result};
@@ -60,6 +61,8 @@ pub struct Desk {
     pub store_clock: StoreClock,
     /// The newest settings, at most 5 minutes old.
     pub settings: Arc<Settings>,
+    /// When they were read ([`Clock::monotonic`]).
+    pub settings_read: Duration,
     /// The newest catalogue, and its number.
     pub catalogue: Arc<(u64, Catalogue)>,
     /// The grace that counts: the settings', or `--grace`'s for a lone worker.
@@ -98,6 +101,8 @@ pub struct Round {
     pub stop: CancellationToken,
     /// Items that failed lately are not begun.
     pub setbacks: Setbacks,
+    /// What has been indexed of an inbox that is kept.
+    pub ledger: Ledger,
     /// Who is told how far the work is.
     pub monitor: Arc<dyn Monitor>,
 }
@@ -106,7 +111,8 @@ impl Round {
     /// The round of a worker that is alone, that nobody stops or watches, without a memory of failures.
     pub fn alone(clock: &Clock) -> Self {
         let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
-        Self { rank: 0, peers: 1, stop, setbacks: Setbacks::new(clock.clone()), monitor }
+        let setbacks = Setbacks::new(clock.clone());
+        Self { rank: 0, peers: 1, stop, setbacks, ledger: Ledger::default(), monitor }
     }
 
     /// Whether the worker is to stop.
@@ -271,6 +277,16 @@ impl Setbacks {
     }
 }
 
+/// How many CPU-bound pieces of work run at a time: as many as there are cores, at most 4 (each takes a share of the
+/// memory). On a runtime of one thread (simulations) one.
+pub(crate) fn lanes() -> usize {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => 1,
+        _ => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
+    }
+}
+
 /// Where inbox objects are.
 #[derive(Clone)]
 pub struct Inbox {
@@ -278,4 +294,12 @@ pub struct Inbox {
     pub store: Store,
     /// Nothing there is deleted: what was indexed is remembered in the ledger.
     pub keep: bool,
+}
+
+impl Inbox {
+    /// Whether objects here may grow while they lie here: local files, Azure's append blobs. They settle longer.
+    pub fn grows(&self) -> bool {
+        let url = self.store.url();
+        ["file:", "az:", "azure:", "abfs", "adl:", "/", "."].iter().any(|start| url.starts_with(start))
+    }
 }

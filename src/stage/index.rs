@@ -1,1 +1,236 @@
-//! To be written.
+//! inbox → level 0: objects are fetched, decoded, sorted and written as blocks; then they leave the inbox.
+//!
+//! The order of the writes is the promise: spans blocks, then entries blocks, then the quarantine, then the inbox (or the
+//! ledger). A worker that dies between any two leaves the objects in the inbox; they are indexed again, and rule 3 makes
+//! equal rows one. Nothing is remembered from one round to the next but what failed lately.
+//!
+//! What becomes of which object:
+//!
+//! | object | |
+//! | --- | --- |
+//! | spans only | indexed, deleted |
+//! | spans and bad parts | the spans indexed; the whole object, as it was, and an error document in the quarantine; deleted |
+//! | nothing readable | the same, without spans |
+//! | empty, blank lines, `{}` | deleted: there is nothing in it to keep |
+//! | cut while it was fetched | left; what came of it may stand in a block already |
+//! | gone or written over since the listing | what the GET says counts; gone is fine |
+//! | changed since the GET, or open in some process | indexed, left: it is indexed again |
+//! | named like an unfinished upload (`.tmp`, `.part`, a leading dot) | left for a day, then as any other |
+//! | spans of an hour with handler rules of a newer program | left, whole, and reported |
+
+mod batch;
+mod body;
+pub mod plan;
+mod write;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use plan::{Facts, Plan};
+
+use self::batch::{Batch, Intake, Terms};
+use self::plan::Item;
+use self::write::Gone;
+use super::ledger::Ledger;
+use super::{Desk, Fence, Fenced, Round, StageReport, forget};
+use crate::error::{Report, Result, bail, report, store_kind};
+use crate::otlp::Limits;
+use crate::otlp::redact::Redact;
+use crate::store::{Key, Listing, Object, Prefix, Stage};
+
+/// One listing is at most this many pages of 1000: a backlog is worked off from its first keys on.
+const LISTED_OBJECTS: usize = 100_000;
+
+/// A listing is worked through for at most this long; then what came since is looked at, too.
+const LISTING_LASTS: Duration = Duration::from_secs(60);
+
+/// Settings older than this are not indexed by: a change of `shards` or `rules` counts two hours ahead, so that every
+/// worker has it in time.
+const SETTINGS_LAST: Duration = Duration::from_secs(300);
+
+/// Under this name the setbacks count batches that were too slow: each halves the next ones.
+const SLOW_BATCH: &str = "index: a batch";
+
+/// Lists the inbox and says what a round would do with my slice of it. Changes nothing.
+pub async fn plan(desk: &Desk, round: &Round) -> Result<Plan> {
+    Ok(list(desk, round).await?.0)
+}
+
+async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
+    let Some(now) = desk.store_clock.now() else {
+        bail!("the store's time is not known yet: the first heartbeat is missing");
+    };
+    let keep = desk.inbox.keep;
+    if keep {
+        // Before the listing: a page that another worker writes after it speaks of objects that may not be on it.
+        round.ledger.refresh(desk).await?;
+    }
+    // A kept inbox only grows, and what has been indexed stands before what is new: all of it is listed.
+    let listed = match keep {
+        true => desk.inbox.store.list(&Prefix::Inbox).await?,
+        false => desk.inbox.store.list_some(&Prefix::Inbox, None, LISTED_OBJECTS).await?,
+    };
+    let objects: Vec<Object> = listed.objects.iter().filter(|o| matches!(o.key, Key::Inbox(_))).cloned().collect();
+    let settle = if desk.inbox.grows() { desk.settings.settle_growing } else { desk.settings.settle };
+    let facts = Facts {
+        now,
+        settle: settle.0,
+        once: desk.once,
+        batch_bytes: desk.settings.batch_bytes,
+        indexed: &|object| keep && round.ledger.has(object),
+        may_try: &|path| round.setbacks.may_try(path),
+        failures: &|path| round.setbacks.times(path),
+    };
+    let mut plan = Plan::new(round.slice(objects, |object| object.size_bytes), &facts);
+    plan.foreign.clone_from(&listed.foreign);
+    Ok((plan, listed))
+}
+
+/// Indexes my slice of one listing of the inbox, batch by batch, for at most a minute (`--once`: to its end).
+///
+/// # Errors
+/// When nothing can be indexed: the settings are too old, the store does not answer.
+pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
+    let started = desk.clock.monotonic();
+    if started.saturating_sub(desk.settings_read) > SETTINGS_LAST {
+        bail!("the settings were last read more than 5 minutes ago: nothing is indexed by them");
+    }
+    let fence = Fence::begin(desk);
+    let (plan, listed) = list(desk, round).await?;
+    let mut report = StageReport { skipped: plan.left.len() as u64, ..StageReport::default() };
+    if desk.inbox.keep && !listed.more {
+        report.deleted += round.ledger.forget_gone(desk, &listed.objects, &fence).await?;
+    }
+    if plan.items().next().is_none() || !plan.due {
+        return Ok(report);
+    }
+    round.monitor.begin(Stage::Index, plan.items().count() as u64, plan.bytes());
+    let outcome = Indexer { desk, round, terms: terms(desk, round).await?, started }.all(plan, &mut report).await;
+    round.monitor.end(Stage::Index);
+    outcome?;
+    report.more |= listed.more;
+    Ok(report)
+}
+
+async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
+    let settings = desk.settings.clone();
+    let memory = desk.memory_bytes;
+    // A batch in memory is its rows as they come, once more sorted, and the blocks made of them.
+    let batch_bytes = settings.batch_bytes.min(memory as u64 / 4) >> round.setbacks.times(SLOW_BATCH).min(10);
+    Ok(Terms {
+        redact: Redact::new(&settings.redact_drop, &settings.redact_hash)?,
+        limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },
+        forget: Arc::new(forget::tombstones(desk).await?.into_iter().map(|(trace, _)| trace).collect::<HashSet<_>>()),
+        settings,
+        batch_bytes: batch_bytes.max(1 << 20),
+        rows_bytes: memory / 3,
+        fetched_bytes: memory / 8,
+    })
+}
+
+/// One round at work.
+struct Indexer<'a> {
+    desk: &'a Desk,
+    round: &'a Round,
+    terms: Terms,
+    started: Duration,
+}
+
+impl Indexer<'_> {
+    async fn all(&self, plan: Plan, report: &mut StageReport) -> Result<()> {
+        self.batches(plan.objects, report).await?;
+        for item in plan.alone {
+            self.batches(vec![item], report).await?;
+        }
+        Ok(())
+    }
+
+    async fn batches(&self, items: Vec<Item>, report: &mut StageReport) -> Result<()> {
+        let mut intake = Intake::new(self.desk.inbox.store.clone(), items, self.terms.clone());
+        while !self.is_over(report) {
+            // Each batch is an item of its own: what it deletes was decided by the answers that delivered its bytes
+            // (asked again at the delete) and by blocks that it wrote itself.
+            let fence = Fence::begin(self.desk);
+            let Some(batch) = intake.next().await? else { break };
+            if self.round.is_stopped() {
+                break;
+            }
+            self.batch(batch, &fence, report).await?;
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, report: &mut StageReport) -> bool {
+        let late = !self.desk.once && self.desk.clock.monotonic() - self.started > LISTING_LASTS;
+        report.more |= late;
+        late || self.round.is_stopped()
+    }
+
+    async fn batch(&self, batch: Batch, fence: &Fence, report: &mut StageReport) -> Result<()> {
+        let Batch { rows, sources, failed, bytes_in, vanished } = batch;
+        for failure in failed {
+            self.round.setbacks.failed(&failure.item);
+            report.failed.push(failure);
+        }
+        let count = rows.num_rows() as u64;
+        match write::blocks(self.desk, rows).await {
+            Ok((_, bytes_out)) => report.bytes_out += bytes_out,
+            // The store's trouble is everybody's: the round ends, and its objects are not to blame.
+            Err(report) if store_kind(&report).is_some() => return Err(report),
+            // Something in these rows cannot be written. Next time each object is tried alone, so that the others get
+            // through.
+            Err(cause) => {
+                for source in sources {
+                    self.fail(report, source.object.key.path(), report!("sort and write its rows: {cause}"));
+                }
+                return Ok(());
+            }
+        }
+        report.rows_in += count;
+        report.rows_out += count;
+        report.bytes_in += bytes_in;
+        report.skipped += vanished;
+        let bytes: u64 = sources.iter().map(|source| source.object.size_bytes).sum();
+        let objects = sources.len() as u64;
+        let mut late = None;
+        for (path, gone) in write::finish(self.desk, &self.round.ledger, fence, sources).await {
+            match gone {
+                Gone::Done => {
+                    self.round.setbacks.done(&path);
+                    report.done += 1;
+                    report.deleted += u64::from(!self.desk.inbox.keep);
+                }
+                // Not to be read again in a loop while somebody goes on writing it.
+                Gone::Stays => {
+                    self.round.setbacks.failed(&path);
+                    report.skipped += 1;
+                }
+                Gone::Late(fenced) => {
+                    late = Some(fenced);
+                    report.skipped += 1;
+                }
+                Gone::Failed(cause) => self.fail(report, path, cause),
+            }
+        }
+        if let Some(fenced) = late {
+            self.fenced(&fenced, report);
+        }
+        self.round.monitor.advance(Stage::Index, objects, bytes);
+        Ok(())
+    }
+
+    fn fail(&self, report: &mut StageReport, path: String, cause: Report) {
+        self.round.setbacks.failed(&path);
+        report.fail(path, cause);
+    }
+
+    /// The objects of a batch that was too slow stay and are indexed again, in smaller batches.
+    fn fenced(&self, fenced: &Fenced, report: &mut StageReport) {
+        if let Fenced::Late { .. } = fenced {
+            self.round.setbacks.failed(SLOW_BATCH);
+        }
+        report.more = true;
+        self.round.monitor.warn(Stage::Index, &format!("inbox objects that have been indexed stay for now: {fenced}"));
+    }
+}

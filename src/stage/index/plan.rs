@@ -1,0 +1,220 @@
+//! Which inbox objects are indexed now: a pure function of a listing.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::store::Object;
+use crate::table::view::has_stood;
+
+/// A batch is begun when its oldest object has waited this long, or when there is enough for a full one.
+const BATCH_AGE: Duration = Duration::from_secs(60);
+
+/// How much larger objects are once decompressed, for want of knowing: gzip'd OTLP grows six- to tenfold.
+const GROWTH: u64 = 8;
+
+/// A name that says that its object is not finished is believed for this long; then it has been forgotten.
+const UNFINISHED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// What the planner is told beyond the listing.
+pub struct Facts<'a> {
+    /// The store's time.
+    pub now: Timestamp,
+    /// Objects younger than this are left alone.
+    pub settle: Duration,
+    /// `--once`: nothing waits.
+    pub once: bool,
+    /// A batch closes at this many decompressed bytes.
+    pub batch_bytes: u64,
+    /// Whether the ledger has this object.
+    pub indexed: &'a dyn Fn(&Object) -> bool,
+    /// Whether an object may be tried, or failed lately.
+    pub may_try: &'a dyn Fn(&str) -> bool,
+    /// How often it failed in a row.
+    pub failures: &'a dyn Fn(&str) -> u32,
+}
+
+/// What a round of index would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// Objects to index, in key order.
+    pub objects: Vec<Item>,
+    /// Objects that failed before, each indexed alone so that it takes no other with it.
+    pub alone: Vec<Item>,
+    /// Objects that are left for now, and why.
+    pub left: Vec<Left>,
+    /// Whether a batch is due: there is enough for one, or the oldest object has waited for a minute.
+    pub due: bool,
+    /// Names in the inbox that cannot be keys.
+    pub foreign: Vec<String>,
+}
+
+/// An inbox object.
+#[derive(Clone, Debug, Serialize)]
+pub struct Item {
+    /// Its path.
+    pub path: String,
+    /// Its size as stored.
+    pub size_bytes: u64,
+    #[serde(skip)]
+    pub(super) object: Object,
+}
+
+/// An inbox object that is left alone for now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Left {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why an inbox object is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// It changed so lately that it may change again.
+    Young,
+    /// The ledger says that it has been indexed (`--keep-inbox`).
+    Indexed,
+    /// It failed a moment ago.
+    FailedLately,
+    /// Its name says that it is being uploaded (`.tmp`, `.part`, a leading dot): left alone for a day.
+    Unfinished,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Young => "changed a moment ago",
+            Self::Indexed => "indexed already",
+            Self::FailedLately => "failed a moment ago",
+            Self::Unfinished => "its name says that it is being uploaded",
+        })
+    }
+}
+
+impl Plan {
+    /// Sorts `objects` (of one listing, in key order) into those to index and those to leave.
+    pub fn new(objects: Vec<Object>, facts: &Facts<'_>) -> Self {
+        let mut plan = Self::default();
+        for object in objects {
+            let path = object.key.path();
+            match why_not(&path, &object, facts) {
+                // What the ledger has is no news: a kept archive has a million of those.
+                Some(Why::Indexed) => {}
+                Some(why) => plan.left.push(Left { path, why }),
+                None => {
+                    let list = if (facts.failures)(&path) > 0 { &mut plan.alone } else { &mut plan.objects };
+                    list.push(Item { path, size_bytes: object.size_bytes, object });
+                }
+            }
+        }
+        let oldest = plan.items().map(|item| item.object.modified).min();
+        let enough = plan.bytes().saturating_mul(GROWTH) >= facts.batch_bytes;
+        plan.due = facts.once || enough || oldest.is_some_and(|oldest| has_stood(oldest, facts.now, BATCH_AGE));
+        plan
+    }
+
+    /// Everything to index.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.objects.iter().chain(&self.alone)
+    }
+
+    /// Their bytes as stored.
+    pub fn bytes(&self) -> u64 {
+        self.items().map(|item| item.size_bytes).sum()
+    }
+}
+
+fn why_not(path: &str, object: &Object, facts: &Facts<'_>) -> Option<Why> {
+    let unfinished = is_unfinished(path) && !has_stood(object.modified, facts.now, UNFINISHED_FOR);
+    let young = !facts.once && !has_stood(object.modified, facts.now, facts.settle);
+    if (facts.indexed)(object) {
+        Some(Why::Indexed)
+    } else if unfinished {
+        Some(Why::Unfinished)
+    } else if young {
+        Some(Why::Young)
+    } else if !(facts.may_try)(path) {
+        Some(Why::FailedLately)
+    } else {
+        None
+    }
+}
+
+/// Whether a name says that its object is being written and will get another: what uploaders and `rsync` do.
+fn is_unfinished(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    name.starts_with('.') || name.ends_with('~') || matches!(ending, "tmp" | "temp" | "part" | "partial")
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, bytes) = (self.items().count(), bytesize::ByteSize(self.bytes()));
+        let when = if self.due || count == 0 { "" } else { ", once the oldest has waited for a minute" };
+        writeln!(f, "index: {count} objects, {bytes}{when}")?;
+        for item in self.items() {
+            writeln!(f, "  index {} ({})", item.path, bytesize::ByteSize(item.size_bytes))?;
+        }
+        for left in &self.left {
+            writeln!(f, "  leave {}: {}", left.path, left.why)?;
+        }
+        self.foreign.iter().try_for_each(|path| writeln!(f, "  leave {path:?}: not a name that can be read back"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Key;
+
+    fn object(path: &str, modified: i64) -> Object {
+        let key = Key::Inbox(path.to_owned());
+        Object { key, size_bytes: 100, modified: Timestamp::from_second(modified).unwrap(), etag: "e".to_owned() }
+    }
+
+    fn facts(now: i64) -> Facts<'static> {
+        Facts {
+            now: Timestamp::from_second(now).unwrap(),
+            settle: Duration::from_secs(10),
+            once: false,
+            batch_bytes: 1 << 20,
+            indexed: &|_| false,
+            may_try: &|_| true,
+            failures: &|_| 0,
+        }
+    }
+
+    #[test]
+    fn an_object_settles_and_a_batch_waits_a_minute_for_company() {
+        let listing = || vec![object("a", 1_000), object("b", 1_030)];
+        let plan = Plan::new(listing(), &facts(1_035));
+        assert_eq!((plan.objects.len(), plan.left.len(), plan.due), (1, 1, false));
+        assert_eq!(plan.left[0].why, Why::Young);
+        let plan = Plan::new(listing(), &facts(1_060));
+        assert_eq!((plan.objects.len(), plan.due), (2, true));
+        let plan = Plan::new(listing(), &Facts { batch_bytes: 1_600, ..facts(1_045) });
+        assert!(plan.due, "enough for a batch");
+        let plan = Plan::new(listing(), &Facts { once: true, ..facts(1_000) });
+        assert_eq!((plan.objects.len(), plan.due), (2, true), "nothing waits");
+    }
+
+    #[test]
+    fn what_is_not_to_be_indexed_now_is_left() {
+        let listing = vec![object("x/.hidden", 0), object("x/up.gz.tmp", 0), object("_SUCCESS", 0), object("tmp", 0)];
+        let plan = Plan::new(listing.clone(), &facts(1_000));
+        let left: Vec<_> = plan.left.iter().map(|left| left.why).collect();
+        assert_eq!(left, [Why::Unfinished, Why::Unfinished]);
+        assert_eq!(Plan::new(listing.clone(), &facts(100_000)).objects.len(), 4, "forgotten uploads");
+        let plan = Plan::new(listing.clone(), &Facts { indexed: &|_| true, ..facts(100_000) });
+        assert!(plan.objects.is_empty() && plan.left.is_empty());
+        let plan = Plan::new(listing.clone(), &Facts { may_try: &|_| false, ..facts(100_000) });
+        assert_eq!(plan.left.len(), 4);
+        let plan = Plan::new(listing, &Facts { failures: &|path| u32::from(path.ends_with("tmp")), ..facts(100_000) });
+        assert_eq!((plan.objects.len(), plan.alone.len()), (2, 2));
+    }
+}

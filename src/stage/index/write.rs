@@ -1,0 +1,155 @@
+//! A batch of rows → durable level-0 blocks; then its inbox objects go.
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::batch::Source;
+use crate::error::{Report, Result, ResultExt, report};
+use crate::farm::Settings;
+use crate::handler;
+use crate::model::{BlockId, Hour, ShardDir, Table};
+use crate::stage::ledger::Ledger;
+use crate::stage::quarantine::{self, Original};
+use crate::stage::{Desk, Fence, Fenced, lanes};
+use crate::store::layout::BlockKey;
+use crate::store::{Key, Object, StoreErrorKind};
+use crate::table::{order, write};
+use crate::task;
+
+/// How many requests are under way at a time.
+const REQUESTS_AT_A_TIME: usize = 20;
+
+/// Makes every one of `rows` durable: one spans block for each hour, and when all of those stand, one entries block
+/// for each hour with entries. Returns (blocks, bytes) written.
+///
+/// Dying anywhere in here leaves extra copies: the inbox objects are still there and are indexed again, into blocks
+/// of other names, and rule 3 makes the rows one. Entries come last, so that a listed trace has its spans.
+pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<(u64, u64)> {
+    if rows.num_rows() == 0 {
+        return Ok((0, 0));
+    }
+    let settings = desk.settings.clone();
+    let hours = task::cpu(move || order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))).await?;
+    let written = stream::iter(hours).map(|rows| {
+        let desk = desk.clone();
+        async move {
+            let settings = desk.settings.clone();
+            let hour = rows.hour;
+            let (spans, entries) = task::cpu(move || encode(&rows, &settings)).await?;
+            let bytes = spans.len() as u64;
+            create(&desk, Table::Spans, hour, spans).await?;
+            Result::Ok((hour, entries, bytes))
+        }
+    });
+    let spans: Vec<_> = written.buffer_unordered(lanes()).try_collect().await?;
+    let mut count = spans.len() as u64;
+    let mut bytes: u64 = spans.iter().map(|(_, _, bytes)| bytes).sum();
+    // Every spans block is durable from here on.
+    let entries = spans.into_iter().flat_map(|(hour, blocks, _)| blocks.into_iter().map(move |block| (hour, block)));
+    let written = stream::iter(entries.collect::<Vec<_>>()).map(|(hour, block)| {
+        let desk = desk.clone();
+        async move {
+            let bytes = block.len() as u64;
+            create(&desk, Table::Entries, hour, block).await?;
+            Result::Ok(bytes)
+        }
+    });
+    for written in written.buffer_unordered(REQUESTS_AT_A_TIME).try_collect::<Vec<u64>>().await? {
+        count += 1;
+        bytes += written;
+    }
+    Ok((count, bytes))
+}
+
+/// One hour of spans as a block, and the entries among them as blocks (one, or none).
+fn encode(rows: &order::HourRows, settings: &Settings) -> Result<(Bytes, Vec<Bytes>)> {
+    let rules = settings.rules.at(rows.hour);
+    let spans = write::level0(Table::Spans, rows, rules.number)?;
+    let entries = handler::entries(&rows.rows, rules)?;
+    if entries.num_rows() == 0 {
+        return Ok((spans, Vec::new()));
+    }
+    let entries = order::split(Table::Entries, &entries, &|hour| *settings.shards.at(hour))?;
+    let entries = entries.iter().map(|rows| write::level0(Table::Entries, rows, rules.number));
+    Ok((spans, entries.collect::<Result<_>>()?))
+}
+
+async fn create(desk: &Desk, table: Table, hour: Hour, block: Bytes) -> Result<Object> {
+    let key = BlockKey { table, dir: ShardDir::All, hour, block: BlockId::new(desk.clock.ulid()) };
+    let key = Key::Block(key);
+    Ok(desk.store.create(&key, block).await.context(format!("write {}", key.path()))?)
+}
+
+/// What became of an object whose rows are durable.
+pub(super) enum Gone {
+    /// It was deleted, or noted in the ledger.
+    Done,
+    /// It is another object now, or a process still has it open: it is indexed again later, and rule 3 makes the rows
+    /// one.
+    Stays,
+    /// The fence: another round begins again.
+    Late(Fenced),
+    /// The quarantine could not be written, or the delete failed.
+    Failed(Report),
+}
+
+/// What is left to do once all rows of `sources` are durable: bad ones go to the quarantine, then each leaves the inbox
+/// or is noted in the ledger. One object's trouble leaves that object where it is.
+pub(super) async fn finish(desk: &Desk, ledger: &Ledger, fence: &Fence, sources: Vec<Source>) -> Vec<(String, Gone)> {
+    let finished = stream::iter(sources).map(|source| {
+        let (desk, fence) = (desk.clone(), fence.clone());
+        async move {
+            let object = source.object.clone();
+            (object, leave(&desk, &fence, source).await)
+        }
+    });
+    let mut finished: Vec<(Object, Gone)> = finished.buffer_unordered(REQUESTS_AT_A_TIME).collect().await;
+    if desk.inbox.keep {
+        let done = finished.iter().filter(|(_, gone)| matches!(gone, Gone::Done));
+        let objects: Vec<Object> = done.map(|(object, _)| object.clone()).collect();
+        // Blocks first, then the note: dying between the two indexes them again.
+        if let Err(report) = note(desk, ledger, fence, &objects).await {
+            let why = report.to_string();
+            for (_, gone) in finished.iter_mut().filter(|(_, gone)| matches!(gone, Gone::Done)) {
+                *gone = Gone::Failed(report!("note it in the ledger: {why}"));
+            }
+        }
+    }
+    finished.into_iter().map(|(object, gone)| (object.key.path(), gone)).collect()
+}
+
+async fn note(desk: &Desk, ledger: &Ledger, fence: &Fence, objects: &[Object]) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    fence.allows_write()?;
+    ledger.note(desk, objects).await
+}
+
+async fn leave(desk: &Desk, fence: &Fence, source: Source) -> Gone {
+    let Source { object, whole, bad, bad_count, spans } = source;
+    if bad_count > 0 {
+        let original = whole.map_or(Original::Object, Original::Bytes);
+        // Durable before the object goes: what cannot be read is kept as it was.
+        if let Err(report) = quarantine::put(desk, &object, original, &bad, bad_count, spans).await {
+            return Gone::Failed(report.context("put it into the quarantine").into_dynamic());
+        }
+    }
+    if desk.inbox.keep {
+        return Gone::Done;
+    }
+    // A paused worker that wakes up here acts on an old world: its blocks may have been merged, expired and deleted,
+    // and the same object put back to be indexed once more.
+    if let Err(fenced) = fence.allows_delete() {
+        return Gone::Late(fenced);
+    }
+    // Only this very content: what was appended or written over in the meantime has not been read.
+    match desk.inbox.store.delete_if_unchanged(&object).await {
+        Ok(true) => Gone::Done,
+        Ok(false) => Gone::Stays,
+        // Another worker was faster.
+        Err(error) if error.kind == StoreErrorKind::NotFound => Gone::Done,
+        Err(error) => Gone::Failed(Report::new(error).into_dynamic()),
+    }
+}
