@@ -32,7 +32,6 @@ pub use plan::{Facts, Plan};
 use self::batch::{Batch, Intake, Terms};
 use self::plan::Item;
 use self::write::Gone;
-use super::ledger::Ledger;
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::otlp::Limits;
@@ -119,7 +118,7 @@ async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
     // A batch in memory is its rows as they come, once more sorted, and the blocks made of them.
     let batch_bytes = settings.batch_bytes.min(memory as u64 / 4) >> round.setbacks.times(SLOW_BATCH).min(10);
     Ok(Terms {
-        redact: Redact::new(&settings.redact_drop, &settings.redact_hash)?,
+        redact: Redact::default(),
         limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },
         forget: Arc::new(forget::tombstones(desk).await?.into_iter().map(|(trace, _)| trace).collect::<HashSet<_>>()),
         settings,

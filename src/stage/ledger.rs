@@ -15,7 +15,7 @@ use ulid::Ulid;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Desk, Fence};
-use crate::error::{Result, ResultExt};
+use crate::error::{Report, Result, ResultExt};
 use crate::store::{Key, Object, Prefix};
 
 /// How many documents are read at a time.
@@ -58,7 +58,7 @@ impl Ledger {
                 let (bytes, _) = store.get(&key).await?;
                 let page: Page = serde_json::from_slice(&bytes).context(format!("read {}", key.path()))?;
                 let hashes = page.objects.iter().map(|object| hash(&object.path, &object.etag)).collect();
-                Result::Ok(((day, ulid), hashes))
+                Ok::<_, Report>(((day, ulid), hashes))
             }
         });
         let read: Vec<_> = read.buffer_unordered(AT_A_TIME).try_collect().await?;

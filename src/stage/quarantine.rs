@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::Desk;
-use crate::error::{Report, Result, ResultExt, report};
+use crate::error::{Result, ResultExt, report};
 use crate::otlp::BadPart;
 use crate::store::layout::QuarantineKey;
 use crate::store::{Key, Object, StoreError, StoreErrorKind};
@@ -135,7 +135,7 @@ async fn copy(desk: &Desk, object: &Object, original: Original, to: &Key) -> Res
             let (mut body, now) = desk.inbox.store.get_stream(&object.key).await?;
             if now.etag != object.etag {
                 let (kind, path) = (StoreErrorKind::Changed, object.key.path());
-                return Err(Report::new(StoreError { kind, operation: "read again", path, source: None }).into());
+                return Err(report!(StoreError { kind, operation: "read again", path, source: None }).into_dynamic());
             }
             // The name holds the etag, so a second upload under it brings the same bytes.
             let mut upload = desk.store.create_large(to).await?;

@@ -9,8 +9,8 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMillisecondType, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{Body, WHOLE_BYTES};
@@ -290,7 +290,8 @@ impl Open {
 /// The hour of each row of a batch of the spans table.
 fn hours(rows: &RecordBatch) -> Vec<Hour> {
     let column = |name: &str| rows.column_by_name(name).map(|column| column.as_ref());
-    let (Some(start), Some(duration), Some(received)) = (column("start"), column("duration"), column("received")) else {
+    let (Some(start), Some(duration), Some(received)) = (column("start"), column("duration"), column("received"))
+    else {
         return Vec::new();
     };
     let start = start.as_primitive::<TimestampNanosecondType>().values();

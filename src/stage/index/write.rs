@@ -39,7 +39,7 @@ pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<(u64, u64)>
             let (spans, entries) = task::cpu(move || encode(&rows, &settings)).await?;
             let bytes = spans.len() as u64;
             create(&desk, Table::Spans, hour, spans).await?;
-            Result::Ok((hour, entries, bytes))
+            Ok::<_, Report>((hour, entries, bytes))
         }
     });
     let spans: Vec<_> = written.buffer_unordered(lanes()).try_collect().await?;
@@ -52,7 +52,7 @@ pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<(u64, u64)>
         async move {
             let bytes = block.len() as u64;
             create(&desk, Table::Entries, hour, block).await?;
-            Result::Ok(bytes)
+            Ok::<_, Report>(bytes)
         }
     });
     for written in written.buffer_unordered(REQUESTS_AT_A_TIME).try_collect::<Vec<u64>>().await? {
@@ -150,6 +150,6 @@ async fn leave(desk: &Desk, fence: &Fence, source: Source) -> Gone {
         Ok(false) => Gone::Stays,
         // Another worker was faster.
         Err(error) if error.kind == StoreErrorKind::NotFound => Gone::Done,
-        Err(error) => Gone::Failed(Report::new(error).into_dynamic()),
+        Err(error) => Gone::Failed(report!(error).into_dynamic()),
     }
 }
