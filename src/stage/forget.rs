@@ -1,4 +1,6 @@
 //! `tracefarm forget`.
+use std::collections::HashSet;
+
 use crate::error::Result;
 use crate::model::TraceId;
 use crate::stage::Desk;
@@ -13,4 +15,9 @@ pub async fn tombstones(desk: &Desk) -> Result<Vec<(TraceId, Timestamp)>> {
         _ => None,
     };
     Ok(listed.objects.into_iter().filter_map(tombstone).collect())
+}
+
+/// The traces that are to be forgotten.
+pub async fn traces(desk: &Desk) -> Result<HashSet<TraceId>> {
+    Ok(tombstones(desk).await?.into_iter().map(|(trace, _)| trace).collect())
 }

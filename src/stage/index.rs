@@ -23,7 +23,6 @@ mod body;
 pub mod plan;
 mod write;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +119,7 @@ async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
     Ok(Terms {
         redact: Redact::default(),
         limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },
-        forget: Arc::new(forget::tombstones(desk).await?.into_iter().map(|(trace, _)| trace).collect::<HashSet<_>>()),
+        forget: Arc::new(forget::traces(desk).await?),
         settings,
         batch_bytes: batch_bytes.max(1 << 20),
         rows_bytes: memory / 3,

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::Desk;
-use crate::error::{Result, ResultExt, report};
+use crate::error::{Result, ResultExt, is_not_found, report, store_kind};
 use crate::otlp::BadPart;
 use crate::store::layout::QuarantineKey;
 use crate::store::{Key, Object, StoreError, StoreErrorKind};
@@ -148,18 +148,43 @@ async fn copy(desk: &Desk, object: &Object, original: Original, to: &Key) -> Res
     Ok(())
 }
 
-/// Marks a damaged block, so that it is skipped and reported until a person deletes the mark. The block is left where
-/// it is. Creating the mark twice is once.
-pub async fn mark_block(desk: &Desk, damaged: &Damaged) -> Result<()> {
+/// What a second look at a block found.
+pub enum Health {
+    /// It can be read (or is gone): what was seen before was a broken answer, not a broken block.
+    Sound,
+    /// It cannot, and has been marked.
+    Damaged(String),
+}
+
+/// Reads a suspicious block whole. If it cannot be read it is marked, so that it is skipped and reported until a person
+/// deletes the mark; the block itself is left where it is. Two workers that do this at once write one mark.
+///
+/// # Errors
+/// Those of the store: then nothing is known of the block.
+pub async fn examine(desk: &Desk, suspect: &Damaged) -> Result<Health> {
+    let (key, size_bytes) = (suspect.key, suspect.size_bytes);
+    let read = async {
+        let mut rows = desk.blocks.rows(&key, size_bytes, None).await?;
+        while let Some(batch) = rows.next().await {
+            batch?;
+        }
+        Result::<()>::Ok(())
+    };
+    let why = match read.await {
+        Ok(()) => return Ok(Health::Sound),
+        Err(report) if is_not_found(&report) => return Ok(Health::Sound),
+        Err(report) if store_kind(&report).is_some() => return Err(report),
+        Err(report) => report.to_string(),
+    };
     let document = BlockDocument {
-        block: Key::Block(damaged.key).path(),
-        message: damaged.why.clone(),
+        block: Key::Block(key).path(),
+        message: why.clone(),
         worker: desk.worker.to_string(),
         time: desk.clock.wall(),
     };
     let body = serde_json::to_vec_pretty(&document).context("write an error document")?;
-    existing_is_fine(desk.store.create(&Key::BadBlock(damaged.key.block), body.into()).await)?;
-    Ok(())
+    existing_is_fine(desk.store.create(&Key::BadBlock(key.block), body.into()).await)?;
+    Ok(Health::Damaged(why))
 }
 
 /// Another worker, or an earlier try, was first: its document says the same of the same object.

@@ -299,6 +299,24 @@ pub fn is_one_run(blocks: &[&Block]) -> bool {
     blocks.len() < 2 || blocks.iter().any(is_last)
 }
 
+/// Blocks of one shard and hour as sorted runs: the last file of a merge together with its siblings is one, a file whose
+/// merge died is one alone, and so is each block of level 0.
+pub fn runs<'a>(blocks: &[&'a Block]) -> Vec<Vec<&'a Block>> {
+    let by_name: HashMap<BlockId, &'a Block> = blocks.iter().map(|block| (block.id(), *block)).collect();
+    let mut taken = HashSet::new();
+    let mut runs = Vec::new();
+    for last in blocks.iter().filter(|block| !block.meta.siblings.is_empty()) {
+        let siblings = last.meta.siblings.iter().filter_map(|name| by_name.get(name).copied());
+        let run: Vec<&Block> = siblings.chain([*last]).collect();
+        if run.len() == last.meta.siblings.len() + 1 && run.iter().all(|block| !taken.contains(&block.id())) {
+            taken.extend(run.iter().map(|block| block.id()));
+            runs.push(run);
+        }
+    }
+    runs.extend(blocks.iter().filter(|block| !taken.contains(&block.id())).map(|block| vec![*block]));
+    runs
+}
+
 /// Whether something written at `modified` has stood for the `grace` at `now`, both by the store's clock. With a grace
 /// of zero everything has.
 pub fn has_stood(modified: Timestamp, now: Timestamp, grace: Duration) -> bool {

@@ -128,6 +128,20 @@ fn a_last_file_and_its_siblings_are_one_run() {
     assert!(!is_one_run(&[&level0(1, &[0], 0)]), "level 0 is always to be merged");
 }
 
+#[test]
+fn files_of_one_merge_are_one_run_and_others_each_their_own() {
+    let blocks = [
+        level0(1, &[0], 0),
+        level1(2, 0, &[], &[], 10),
+        level1(3, 0, &[1], &[2], 11),
+        level1(4, 0, &[], &[], 12),
+        level1(6, 0, &[], &[5], 13),
+    ];
+    let runs = runs(&blocks.iter().collect::<Vec<_>>());
+    let runs: Vec<_> = runs.into_iter().map(numbers).collect();
+    assert_eq!(runs, [vec![2, 3], vec![1], vec![4], vec![6]], "5 has been merged elsewhere");
+}
+
 /// Flag `no_carry`: block 1 waits for its shard 1; when 2 goes, only 3 still says that 1 is replaced for shard 0.
 #[test]
 fn a_merge_carries_on_the_names_that_are_still_listed() {
