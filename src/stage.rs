@@ -299,7 +299,9 @@ pub struct Inbox {
 impl Inbox {
     /// Whether objects here may grow while they lie here: local files, Azure's append blobs. They settle longer.
     pub fn grows(&self) -> bool {
-        let url = self.store.url();
-        ["file:", "az:", "azure:", "abfs", "adl:", "/", "."].iter().any(|start| url.starts_with(start))
+        match self.store.url().split_once("://") {
+            Some((scheme, _)) => matches!(scheme, "file" | "az" | "azure" | "abfs" | "abfss" | "adl"),
+            None => true,
+        }
     }
 }

@@ -430,6 +430,12 @@ impl Store {
         }
     }
 
+    /// Whether a process has this object open: a local file that is still being written. Elsewhere never.
+    pub async fn is_held_open(&self, key: &Key) -> StoreResult<bool> {
+        let Some(local) = &self.shared.local else { return Ok(false) };
+        local.is_held_open(&self.path(key)).await.map_err(|error| self.failed("look at", &self.shown(key), error))
+    }
+
     /// The store's own time: a lower bound, as near as it can be told without asking. `None` as long as it has not
     /// answered anything.
     pub fn now(&self) -> Option<Timestamp> {

@@ -42,6 +42,12 @@ impl FromStr for Table {
     }
 }
 
+impl serde::Serialize for Table {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The name of a block, a ULID, eg `01KA8Z3V5Y7N0M2B4C6D8F0G1H`. Never used twice, so that nothing is ever written
 /// over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

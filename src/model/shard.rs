@@ -81,6 +81,12 @@ impl FromStr for Shard {
     }
 }
 
+impl serde::Serialize for Shard {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The folder a block lies in, which also says its level: `all` (level 0: as indexed, every shard in one block) or one
 /// shard (level 1: compacted).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

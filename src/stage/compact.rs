@@ -43,7 +43,8 @@ async fn look(desk: &Desk, forced: BTreeSet<(Table, Hour, Shard)>) -> Result<(Pl
     let Some(now) = desk.store_clock.now() else {
         bail!("the store's time is not known yet: the first heartbeat is missing");
     };
-    let facts = Facts { now, grace: desk.grace, once: desk.once, forced };
+    let keep_for = desk.settings.keep_for.clone();
+    let facts = Facts { now, grace: desk.grace, once: desk.once, keep_for, forced };
     let (mut plan, mut damaged) = (Plan::default(), Vec::new());
     for table in Table::BOTH {
         let scope = Scope::all(table, desk.grace);

@@ -7,10 +7,11 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::Desk;
-use crate::error::{Result, ResultExt, is_not_found, report, store_kind};
+use crate::error::{Result, ResultExt, find, is_not_found, report};
 use crate::otlp::BadPart;
 use crate::store::layout::QuarantineKey;
 use crate::store::{Key, Object, StoreError, StoreErrorKind};
+use crate::table::block::{BlockError, BlockErrorKind};
 use crate::table::view::Damaged;
 
 /// What stands beside an object in the quarantine: `quarantine/<reason>/<inbox key>@<etag>.error.json`.
@@ -101,7 +102,7 @@ pub async fn put(
     let Key::Inbox(inbox) = &object.key else {
         return Err(report!("{} is not an inbox object", object.key.path()));
     };
-    let key = QuarantineKey { reason: reason.to_owned(), inbox: inbox.clone(), etag: object.etag.clone() };
+    let key = QuarantineKey::new(reason, inbox, &object.etag);
     let document = ErrorDocument {
         object: object.key.path(),
         etag: object.etag.clone(),
@@ -173,8 +174,12 @@ pub async fn examine(desk: &Desk, suspect: &Damaged) -> Result<Health> {
     let why = match read.await {
         Ok(()) => return Ok(Health::Sound),
         Err(report) if is_not_found(&report) => return Ok(Health::Sound),
-        Err(report) if store_kind(&report).is_some() => return Err(report),
-        Err(report) => report.to_string(),
+        Err(report) => match find::<BlockError>(&report) {
+            Some(error) if error.kind == BlockErrorKind::Corrupt => error.message.clone(),
+            // Its hour is left alone.
+            Some(_) => return Ok(Health::Sound),
+            None => return Err(report),
+        },
     };
     let document = BlockDocument {
         block: Key::Block(key).path(),

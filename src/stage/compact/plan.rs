@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::farm::settings::{Span, Timeline};
 use crate::model::{BlockId, Hour, Shard, Table};
 use crate::store::Key;
 use crate::store::layout::BlockKey;
@@ -37,8 +38,18 @@ pub struct Facts {
     pub grace: Duration,
     /// `--once`: every hour is taken as closed, and nothing waits.
     pub once: bool,
+    /// How long hours are kept: one that is past is left to expire.
+    pub keep_for: Timeline<Span>,
     /// Hours and shards that are to be written anew whatever they hold, because a trace is to be forgotten.
     pub forced: BTreeSet<(Table, Hour, Shard)>,
+}
+
+impl Facts {
+    /// Whether an hour is older than it is kept: it is about to expire, and writing it anew would be in vain. (Rows
+    /// without a possible time stand in the first hour; they expire by when they were received.)
+    fn is_past(&self, hour: Hour) -> bool {
+        hour != Hour::EPOCH && has_stood(hour.end(), self.now, self.keep_for.at(hour).0)
+    }
 }
 
 /// What a round of compaction would do.
@@ -109,7 +120,7 @@ impl Plan {
         for (shard, hours) in by_shard {
             for (hour, blocks) in hours {
                 let forced = facts.forced.contains(&(table, hour, shard));
-                if newer.contains(&hour) {
+                if newer.contains(&hour) || facts.is_past(hour) {
                     continue;
                 }
                 if let Some((inputs, why)) = due(&blocks, hour, forced, facts) {
