@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use fence::{Fence, Fenced};
@@ -101,6 +102,9 @@ pub struct Round {
     pub stop: CancellationToken,
     /// Items that failed lately are not begun.
     pub setbacks: Setbacks,
+    /// Inbox objects that changed later are left: `--once` does what is there when it begins, and so comes to an end
+    /// also while collectors go on writing.
+    pub until: Option<Timestamp>,
     /// What has been indexed of an inbox that is kept.
     pub ledger: Ledger,
     /// Who is told how far the work is.
@@ -112,7 +116,7 @@ impl Round {
     pub fn alone(clock: &Clock) -> Self {
         let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
         let setbacks = Setbacks::new(clock.clone());
-        Self { rank: 0, peers: 1, stop, setbacks, ledger: Ledger::default(), monitor }
+        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger: Ledger::default(), monitor }
     }
 
     /// Whether the worker is to stop.

@@ -1,1 +1,418 @@
-//! The worker's loop.
+//! The worker's loop: peers → index → compact → publish → expire → sleep, until there is nothing left (`--once`), it is
+//! stopped, or it gives up.
+//!
+//! A worker is one of many equals and remembers nothing that it could not learn again. What it is told to do is written
+//! down in [`Options`]; what it did, in the [`Summary`] that a run ends with.
+
+mod summary;
+mod watchdog;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+pub use summary::{Failed, StageSummary, Summary};
+
+use self::summary::Ran;
+use self::watchdog::Watchdog;
+use super::heartbeat::{Heart, Role};
+use super::Settings;
+use crate::clock::Clock;
+use crate::error::{Report, Result, report};
+use crate::handler::catalogue::Catalogue;
+use crate::model::{Hour, Table, WorkerName};
+use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, index};
+use crate::store::{Key, Prefix, Stage, Store};
+use crate::table::read::Blocks;
+use crate::task;
+
+/// Settings and catalogue are read again after this time.
+const SETTINGS_EVERY: Duration = Duration::from_secs(60);
+/// Expiry, and what else is done now and then.
+const HOURLY: Duration = Duration::from_secs(3600);
+/// The pause when there is nothing to do, doubled each time …
+const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+/// … up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So many failing cycles in a row, and the worker gives up: whoever started it starts another.
+const FAILING_CYCLES: u32 = 10;
+/// What is in hand when the worker is told to stop may take this long.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// `--once` does what was there when it began, by the store's clock; the clocks of a store's machines differ a little.
+const ONCE_MARGIN: Duration = Duration::from_secs(2);
+
+/// How a worker runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name among its peers.
+    pub name: WorkerName,
+    /// Run until nothing is left to do, and end.
+    pub once: bool,
+    /// Another grace than the settings': zero only for a worker that is alone.
+    pub grace: Option<Duration>,
+    /// Nothing in the inbox is deleted; what was indexed is remembered in the ledger.
+    pub keep_inbox: bool,
+    /// The budget of memory, in bytes, that batches, merges and fetches share.
+    pub memory_bytes: usize,
+    /// Expire an archive that is older than it is kept without asking.
+    pub yes: bool,
+}
+
+impl Options {
+    /// A worker that loops, with the default budget of 512 MiB.
+    pub fn new(name: WorkerName) -> Self {
+        Self { name, once: false, grace: None, keep_inbox: false, memory_bytes: 512 << 20, yes: false }
+    }
+}
+
+/// Why a worker gave up. The process exits with an error, and whatever supervises it starts another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GaveUp {
+    /// Cycle after cycle failed.
+    #[error("{FAILING_CYCLES} cycles in a row failed")]
+    Failing,
+    /// Something hangs.
+    #[error("nothing moved for 15 minutes")]
+    Stuck,
+}
+
+/// Rule 8: expiry would delete more than it would keep of a store that was filled from an archive. Nothing has been
+/// expired yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} of this store were older than `keep_for` when they were indexed and would be deleted now, {} would be kept. Run \
+     with --yes to delete them, or keep more: tracefarm settings set keep_for=…",
+    bytesize::ByteSize(*.past_bytes), bytesize::ByteSize(*.kept_bytes)
+)]
+pub struct WouldExpire {
+    /// Bytes of blocks that were past when they were written.
+    pub past_bytes: u64,
+    /// Bytes of all others.
+    pub kept_bytes: u64,
+}
+
+/// A worker, ready to run.
+pub struct Worker {
+    store: Store,
+    inbox: Store,
+    clock: Clock,
+    options: Options,
+    monitor: Arc<dyn Monitor>,
+}
+
+/// What `--dry-run` shows: the very plans, of which nothing is done.
+#[derive(Debug, serde::Serialize)]
+pub struct Plans {
+    /// inbox → level 0
+    pub index: index::Plan,
+    /// level 0 → level 1
+    pub compact: compact::Plan,
+}
+
+impl std::fmt::Display for Plans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.index, self.compact)
+    }
+}
+
+impl Worker {
+    /// A worker on `store`, whose inbox is `inbox/` there unless [`Worker::with_inbox`] says otherwise.
+    pub fn new(store: Store, clock: Clock, options: Options) -> Self {
+        Self { inbox: store.clone(), store, clock, options, monitor: Arc::new(Unwatched) }
+    }
+
+    /// Another bucket or folder as the inbox (opened with [`crate::store::OpenOptions::as_inbox`]).
+    pub fn with_inbox(mut self, inbox: Store) -> Self {
+        self.inbox = inbox;
+        self
+    }
+
+    /// Tells `monitor` how far the work is.
+    pub fn watched_by(mut self, monitor: Arc<dyn Monitor>) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// Runs until nothing is left ([`Options::once`]) or `stop` is cancelled: then no new item is begun, and the one in
+    /// hand may finish for 20 s. Dying at any moment instead loses nothing.
+    ///
+    /// Items that fail are no error: they stand in [`Summary::failed`], and the others go on.
+    ///
+    /// # Errors
+    /// [`GaveUp`], [`WouldExpire`], a [`crate::error::Mistake`] of the options, or that the store cannot be used at all.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<Summary> {
+        let heart = Heart::new(self.clock.clone(), self.options.name.clone(), Role::Worker);
+        heart.beat(&self.store).await?;
+        let outcome = self.with_heart(&heart, stop).await;
+        // A heartbeat that stays behind only keeps a lone worker from starting for a minute.
+        if let Err(report) = heart.remove(&self.store).await {
+            tracing::warn!("the heartbeat stays behind: {report}");
+        }
+        outcome
+    }
+
+    async fn with_heart(&self, heart: &Heart, stop: &CancellationToken) -> Result<Summary> {
+        let beating = task::spawn({
+            let (heart, store) = (heart.clone(), self.store.for_stage(Stage::Farm));
+            async move {
+                heart.keep_beating(&store).await;
+                Ok(())
+            }
+        });
+        let mut shift = Shift::begin(self, heart.clone(), stop.clone()).await?;
+        let watchdog = Watchdog::new(self.clock.clone(), [self.store.clone(), self.inbox.clone()]);
+        let ended = tokio::select! {
+            ended = shift.work() => ended,
+            () = watchdog.barks() => Err(report!(GaveUp::Stuck).into_dynamic()),
+            () = stopped_for(&self.clock, stop, STOP_WITHIN) => {
+                tracing::warn!("stopped in the middle of an item after {STOP_WITHIN:?}; it will be done again");
+                Ok(())
+            }
+        };
+        drop(beating);
+        ended.map(|()| shift.summary())
+    }
+
+    /// Lists and plans, and does nothing: not even a heartbeat is written.
+    pub async fn plans(&self) -> Result<Plans> {
+        let heart = Heart::new(self.clock.clone(), self.options.name.clone(), Role::Command);
+        let listed = self.store.list(&Prefix::Workers).await?;
+        heart.store_clock().observe(listed.began);
+        let (_, settings) = Settings::load(&self.store).await?;
+        let desk = self.desk(&heart, settings, (0, Catalogue::default()));
+        let round = Round::alone(&self.clock);
+        Ok(Plans {
+            index: index::plan(&desk.for_stage(Stage::Index), &round).await?,
+            compact: compact::plan(&desk.for_stage(Stage::Compact), &round).await?,
+        })
+    }
+
+    fn desk(&self, heart: &Heart, settings: Settings, catalogue: (u64, Catalogue)) -> Desk {
+        Desk {
+            grace: self.options.grace.unwrap_or(settings.grace.0),
+            store: self.store.clone(),
+            inbox: Inbox { store: self.inbox.clone(), keep: self.options.keep_inbox },
+            // Footers and digests of a store with a few thousand blocks.
+            blocks: Blocks::new(self.store.clone(), self.options.memory_bytes / 8),
+            clock: self.clock.clone(),
+            store_clock: heart.store_clock().clone(),
+            settings: Arc::new(settings),
+            settings_read: self.clock.monotonic(),
+            catalogue: Arc::new(catalogue),
+            once: self.options.once,
+            memory_bytes: self.options.memory_bytes,
+            worker: self.options.name.clone(),
+        }
+    }
+}
+
+/// The newest catalogue, and its number.
+async fn read_catalogue(store: &Store) -> Result<(u64, Catalogue)> {
+    let _ = store;
+    Ok((0, Catalogue::default()))
+}
+
+/// Ends `time` after `stop` is set.
+async fn stopped_for(clock: &Clock, stop: &CancellationToken, time: Duration) {
+    stop.cancelled().await;
+    clock.sleep(time).await;
+}
+
+/// One run of a worker.
+struct Shift<'a> {
+    worker: &'a Worker,
+    heart: Heart,
+    desk: Desk,
+    round: Round,
+    ran: Ran,
+    /// When the settings were last asked for, whether or not they came.
+    asked: Duration,
+    expired: Option<Duration>,
+}
+
+impl<'a> Shift<'a> {
+    async fn begin(worker: &'a Worker, heart: Heart, stop: CancellationToken) -> Result<Self> {
+        if worker.options.grace.is_some_and(|grace| grace.is_zero()) {
+            heart.refuse_company(&worker.store).await?;
+        }
+        let (_, settings) = Settings::begin(&worker.store).await?;
+        let catalogue = read_catalogue(&worker.store).await?;
+        let desk = worker.desk(&heart, settings, catalogue);
+        let mut round = Round::alone(&worker.clock);
+        round.stop = stop;
+        round.monitor = worker.monitor.clone();
+        if worker.options.once {
+            let now = heart.store_clock().unmoved().unwrap_or(Timestamp::MIN);
+            round.until = Some(now.saturating_add(ONCE_MARGIN)?);
+        }
+        let ran = Ran::begin(&worker.clock, &worker.store, &worker.inbox);
+        let asked = worker.clock.monotonic();
+        Ok(Self { worker, heart, desk, round, ran, asked, expired: None })
+    }
+
+    fn summary(&self) -> Summary {
+        self.ran.summary(&self.worker.clock, &self.worker.store, &self.worker.inbox)
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        let mut pause = SHORTEST_PAUSE;
+        let mut failing = 0;
+        while !self.round.is_stopped() {
+            let cycle = self.cycle().await?;
+            failing = if cycle.is_failing() { failing + 1 } else { 0 };
+            if failing >= FAILING_CYCLES {
+                return Err(report!(GaveUp::Failing).into_dynamic());
+            }
+            if cycle.did_something {
+                pause = SHORTEST_PAUSE;
+                continue;
+            }
+            // What failed is in the summary; another run tries it again.
+            if self.worker.options.once {
+                break;
+            }
+            tokio::select! {
+                () = self.worker.clock.sleep(pause) => {}
+                () = self.round.stop.cancelled() => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Every stage once.
+    ///
+    /// # Errors
+    /// Only what the worker must end for.
+    async fn cycle(&mut self) -> Result<Cycle> {
+        let mut cycle = Cycle::default();
+        self.read_settings().await;
+        if self.desk.grace.is_zero() {
+            // Again and again: another worker may have started since.
+            self.heart.refuse_company(&self.worker.store).await?;
+        }
+        self.stage(Stage::Index, &mut cycle, index::run).await;
+        if self.stage(Stage::Compact, &mut cycle, compact::run).await {
+            // An output counts for listings that begin in a later second than it was written in: whoever publishes at
+            // once would see its inputs beside it. The store's time is known to a second on clouds.
+            let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
+            self.worker.clock.sleep(Duration::from_millis(tie)).await;
+        }
+        if self.is_time_to_expire() {
+            self.ask_before_expiring().await?;
+            self.expired = Some(self.worker.clock.monotonic());
+        }
+        Ok(cycle)
+    }
+
+    /// Runs a stage until it has nothing more to do at once (`--once`) or for one round; whether it did something.
+    async fn stage<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> bool
+    where
+        F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
+    {
+        let desk = self.desk.for_stage(stage);
+        let span = tracing::info_span!("stage", name = summary::name(stage));
+        let mut did_something = false;
+        loop {
+            let started = self.worker.clock.monotonic();
+            let outcome = run(&desk, &self.round).instrument(span.clone()).await;
+            let time = self.worker.clock.monotonic() - started;
+            let Ok(report) = outcome.inspect_err(|report| {
+                tracing::error!(stage = summary::name(stage), "a round of {} failed: {report}", summary::name(stage));
+            }) else {
+                cycle.failed = true;
+                self.ran.add(stage, time, None, &self.round.setbacks);
+                return did_something;
+            };
+            for failure in &report.failed {
+                let (stage, item) = (summary::name(stage), &failure.item);
+                tracing::error!(stage, item, "{stage} failed for {item}: {}", failure.report);
+            }
+            did_something |= report.did_something();
+            cycle.did_something |= report.did_something() || report.more;
+            cycle.items_failed |= !report.failed.is_empty();
+            let again = self.desk.once && report.more && report.did_something() && !self.round.is_stopped();
+            self.ran.add(stage, time, Some(report), &self.round.setbacks);
+            if !again {
+                return did_something;
+            }
+        }
+    }
+
+    /// Reads settings and catalogue again, once a minute. If they cannot be read the old ones count on; index itself
+    /// stops when they are five minutes old.
+    async fn read_settings(&mut self) {
+        let now = self.worker.clock.monotonic();
+        if now - self.asked < SETTINGS_EVERY {
+            return;
+        }
+        self.asked = now;
+        let read = async {
+            let (_, settings) = Settings::load(&self.worker.store).await?;
+            let catalogue = read_catalogue(&self.worker.store).await?;
+            Ok::<_, Report>((settings, catalogue))
+        };
+        match read.await {
+            Ok((settings, catalogue)) => {
+                self.desk.grace = self.worker.options.grace.unwrap_or(settings.grace.0);
+                self.desk.settings = Arc::new(settings);
+                self.desk.catalogue = Arc::new(catalogue);
+                self.desk.settings_read = now;
+            }
+            Err(report) => tracing::warn!("the settings could not be read again; the old ones count on: {report}"),
+        }
+    }
+
+    fn is_time_to_expire(&self) -> bool {
+        let elapsed = |at: Duration| self.worker.clock.monotonic() - at >= HOURLY;
+        self.worker.options.once || self.expired.is_none_or(elapsed)
+    }
+
+    /// Rule 8. Asked of the store and not remembered, so that a supervisor that starts the worker again does not answer
+    /// for a person: as long as nothing has ever been pinned for expiry, blocks that were past when they were written
+    /// came of an archive, and whoever pointed tracefarm at it may not know what `keep_for` will do to it. (A block that
+    /// grew old in the store was kept as promised.)
+    async fn ask_before_expiring(&self) -> Result<()> {
+        if self.worker.options.yes {
+            return Ok(());
+        }
+        let store = self.worker.store.for_stage(Stage::Expire);
+        let pinned = store.list_some(&Prefix::Pinned, None, 1).await?;
+        if !pinned.objects.is_empty() {
+            return Ok(());
+        }
+        let mut would = WouldExpire { past_bytes: 0, kept_bytes: 0 };
+        for table in Table::BOTH {
+            for object in store.list(&Prefix::Table(table)).await?.objects {
+                let Key::Block(key) = object.key else { continue };
+                let keep_for = jiff::SignedDuration::try_from(self.desk.settings.keep_for.at(key.hour).0);
+                let age = object.modified.duration_since(key.hour.end());
+                let was_past = key.hour != Hour::EPOCH && keep_for.is_ok_and(|keep_for| age >= keep_for);
+                let bytes = if was_past { &mut would.past_bytes } else { &mut would.kept_bytes };
+                *bytes += object.size_bytes;
+            }
+        }
+        if would.past_bytes > would.kept_bytes { Err(report!(would).into_dynamic()) } else { Ok(()) }
+    }
+}
+
+/// What a cycle came to.
+#[derive(Default)]
+struct Cycle {
+    did_something: bool,
+    /// A stage could do nothing at all.
+    failed: bool,
+    items_failed: bool,
+}
+
+impl Cycle {
+    fn is_failing(&self) -> bool {
+        self.failed || (self.items_failed && !self.did_something)
+    }
+}
+
+#[cfg(test)]
+mod tests;

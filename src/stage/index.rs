@@ -75,6 +75,7 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
         now,
         settle: settle.0,
         once: desk.once,
+        until: round.until,
         batch_bytes: desk.settings.batch_bytes,
         indexed: &|object| keep && round.ledger.has(object),
         may_try: &|path| round.setbacks.may_try(path),

@@ -35,10 +35,13 @@ struct Indexed {
     etag: String,
 }
 
+/// A document's name, and the identities in it.
+type Pages = BTreeMap<(Date, Ulid), HashSet<u128>>;
+
 /// What the ledger says, as last read. Documents never change, so only new ones are fetched. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    pages: Arc<Mutex<BTreeMap<(Date, Ulid), HashSet<u128>>>>,
+    pages: Arc<Mutex<Pages>>,
 }
 
 impl Ledger {
@@ -103,7 +106,7 @@ impl Ledger {
         Ok(deleted)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Date, Ulid), HashSet<u128>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

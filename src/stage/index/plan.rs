@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub settle: Duration,
     /// `--once`: nothing waits.
     pub once: bool,
+    /// Objects that changed later are left (`--once`: what is there when it begins).
+    pub until: Option<Timestamp>,
     /// A batch closes at this many decompressed bytes.
     pub batch_bytes: u64,
     /// Whether the ledger has this object.
@@ -131,7 +133,10 @@ impl Plan {
 
 fn why_not(path: &str, object: &Object, facts: &Facts<'_>) -> Option<Why> {
     let unfinished = is_unfinished(path) && !has_stood(object.modified, facts.now, UNFINISHED_FOR);
-    let young = !facts.once && !has_stood(object.modified, facts.now, facts.settle);
+    let young = match facts.until {
+        Some(until) => object.modified > until,
+        None => !facts.once && !has_stood(object.modified, facts.now, facts.settle),
+    };
     if (facts.indexed)(object) {
         Some(Why::Indexed)
     } else if unfinished {
@@ -182,6 +187,7 @@ mod tests {
             now: Timestamp::from_second(now).unwrap(),
             settle: Duration::from_secs(10),
             once: false,
+            until: None,
             batch_bytes: 1 << 20,
             indexed: &|_| false,
             may_try: &|_| true,
