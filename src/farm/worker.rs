@@ -18,13 +18,13 @@ pub use summary::{Failed, StageSummary, Summary};
 
 use self::summary::Ran;
 use self::watchdog::Watchdog;
-use super::heartbeat::{Heart, Role};
 use super::Settings;
+use super::heartbeat::{Heart, Role};
 use crate::clock::Clock;
 use crate::error::{Report, Result, report};
 use crate::handler::catalogue::Catalogue;
 use crate::model::{Hour, Table, WorkerName};
-use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, index};
+use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, index};
 use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::task;
@@ -110,11 +110,14 @@ pub struct Plans {
     pub index: index::Plan,
     /// level 0 → level 1
     pub compact: compact::Plan,
+    /// Pins and past hours, a line each.
+    pub expire: Vec<String>,
 }
 
 impl std::fmt::Display for Plans {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", self.index, self.compact)
+        write!(f, "{}{}", self.index, self.compact)?;
+        self.expire.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
@@ -187,6 +190,7 @@ impl Worker {
         Ok(Plans {
             index: index::plan(&desk.for_stage(Stage::Index), &round).await?,
             compact: compact::plan(&desk.for_stage(Stage::Compact), &round).await?,
+            expire: expire::dry_run(&desk).await?,
         })
     }
 
@@ -303,6 +307,7 @@ impl<'a> Shift<'a> {
         }
         if self.is_time_to_expire() {
             self.ask_before_expiring().await?;
+            self.stage(Stage::Expire, &mut cycle, expire::run).await;
             self.expired = Some(self.worker.clock.monotonic());
         }
         Ok(cycle)
