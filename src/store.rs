@@ -38,6 +38,7 @@ pub mod open;
 mod connect;
 mod local;
 mod name;
+mod sign;
 mod upload;
 
 use std::ops::Range;
@@ -52,7 +53,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult};
 
 use crate::clock::Clock;
-use connect::{Answers, Call};
+use connect::{Call, Content, Wire};
 pub use failure::{StoreError, StoreErrorKind, StoreResult};
 pub use layout::{Key, Prefix};
 use local::Local;
@@ -93,7 +94,7 @@ struct Shared {
 /// Where the store's time comes from.
 enum Time {
     /// The `Date` of its answers; these are also counted where they arrive, below the retries.
-    Answers(Arc<Answers>),
+    Answers(Arc<Wire>),
     /// The clock that dates files and in-memory objects: the machine's.
     Machine,
     /// A simulation's.
@@ -156,7 +157,7 @@ impl Store {
         time: Time,
     ) -> Self {
         let meter = match &time {
-            Time::Answers(answers) => answers.meter().clone(),
+            Time::Answers(wire) => wire.meter().clone(),
             Time::Machine | Time::Given(_) => Meter::default(),
         };
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
@@ -230,9 +231,6 @@ impl Store {
                 None => listing.foreign.push(name.unwrap_or_else(|| entry.location.to_string())),
             }
         }
-        if let Time::Answers(answers) = &self.shared.time {
-            listing.foreign.extend(answers.take_foreign(&within));
-        }
         Ok(listing)
     }
 
@@ -300,12 +298,14 @@ impl Store {
 
     /// What is known of an object.
     pub async fn head(&self, key: &Key) -> StoreResult<Object> {
+        Ok(object(key.clone(), &self.look(key).await?))
+    }
+
+    async fn look(&self, key: &Key) -> StoreResult<ObjectMeta> {
         self.count_many(Request::Head, 1);
-        let meta = self
-            .call(self.shared.objects.head(&self.path(key)))
+        self.call(self.shared.objects.head(&self.path(key)))
             .await
-            .map_err(|error| self.failed("look at", &self.shown(key), error))?;
-        Ok(object(key.clone(), &meta))
+            .map_err(|error| self.failed("look at", &self.shown(key), error))
     }
 
     /// Writes a new object, never over another. An ambiguous failure (the answer was lost) is settled by reading back:
@@ -401,11 +401,12 @@ impl Store {
     /// append to change, and those are left alone while they are held open, and until they have settled.
     pub async fn delete_if_unchanged(&self, seen: &Object) -> StoreResult<bool> {
         self.writable("delete", &seen.key)?;
-        let now = match self.head(&seen.key).await {
-            Ok(now) => now,
+        let meta = match self.look(&seen.key).await {
+            Ok(meta) => meta,
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
+        let now = object(seen.key.clone(), &meta);
         if now.etag != seen.etag || now.size_bytes != seen.size_bytes {
             return Ok(false);
         }
@@ -419,7 +420,8 @@ impl Store {
         }
         self.count_many(Request::Delete, 1);
         let path = self.path(&seen.key);
-        match self.call_if(self.shared.objects.delete(&path), Some(&now.etag)).await {
+        let only = Content { etag: meta.e_tag, version: meta.version };
+        match self.call_only(self.shared.objects.delete(&path), Some(only)).await {
             Ok(()) => Ok(true),
             // Gone already: by us, if an answer was lost on the way, or by another who did the same work.
             Err(object_store::Error::NotFound { .. }) => Ok(true),
@@ -440,7 +442,7 @@ impl Store {
     /// answered anything.
     pub fn now(&self) -> Option<Timestamp> {
         match &self.shared.time {
-            Time::Answers(answers) => answers.time(),
+            Time::Answers(wire) => wire.time(),
             Time::Machine => Some(self.shared.clock.files()),
             Time::Given(now) => Some(now()),
         }
@@ -495,11 +497,11 @@ impl Store {
 
     /// Runs a call of the client in the name of this store's stage.
     async fn call<T>(&self, call: impl Future<Output = T>) -> T {
-        self.call_if(call, None).await
+        self.call_only(call, None).await
     }
 
-    async fn call_if<T>(&self, call: impl Future<Output = T>, if_match: Option<&str>) -> T {
-        Call { stage: self.stage, if_match: if_match.map(str::to_owned) }.scope(call).await
+    async fn call_only<T>(&self, call: impl Future<Output = T>, only: Option<Content>) -> T {
+        Call { stage: self.stage, only }.scope(call).await
     }
 
     /// Counts requests, unless they are counted where they are really made.

@@ -1,32 +1,45 @@
 //! What stands between the clouds' clients and the network: below their retries, so every attempt passes here.
 //!
-//! It counts requests and bytes, learns the store's time from the `Date` of its answers, and limits how long a request
-//! may take.
+//! It counts requests and bytes, learns the store's time from the `Date` of its answers, limits how long a request may
+//! take, heeds `Retry-After`, and says what the client cannot say: names that it cannot hold ([`super::name`]) and
+//! deletes on a condition. A request that is changed for that is signed again ([`Signer`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
+use object_store::{ClientOptions, HeaderValue};
 
+use super::name;
+use super::sign::Signer;
 use super::{Meter, Request, Stage, Written};
 use crate::clock::Clock;
 
 tokio::task_local! {
-    /// In whose name the client is at work.
+    /// What the client is at work on.
     static CALL: Call;
 }
 
-/// In whose name the client is at work, and what it cannot be told otherwise.
+/// What the client is at work on, and what it cannot be told otherwise.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
+    /// In whose name.
     pub(super) stage: Stage,
     /// Delete only this content.
-    pub(super) if_match: Option<String>,
+    pub(super) only: Option<Content>,
+}
+
+/// One content of a name, as the clouds know it.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    /// With its quotes.
+    pub(super) etag: Option<String>,
+    /// GCS: the generation.
+    pub(super) version: Option<String>,
 }
 
 impl Call {
@@ -74,36 +87,42 @@ const UPLOAD_BYTES_PER_SEC: u64 = 1_000_000;
 /// The longest that a store may ask us to wait (`Retry-After`): beyond, a later cycle tries again.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What the answers of a store told.
+/// What is known of a store beside its client, shared between its connection and [`super::Store`].
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct Wire {
     clock: Clock,
     meter: Meter,
     patience: Patience,
+    signer: OnceLock<Signer>,
     /// The newest `Date`, and when it arrived by [`Clock::monotonic`].
     date: Mutex<Option<(Timestamp, Duration)>>,
-    foreign: Mutex<Vec<String>>,
 }
 
-impl Answers {
+impl Wire {
     pub(super) fn new(clock: Clock, patience: Patience) -> Arc<Self> {
-        let (meter, date, foreign) = (Meter::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { clock, meter, patience, date, foreign })
+        let (meter, signer, date) = (Meter::default(), OnceLock::new(), Mutex::default());
+        Arc::new(Self { clock, meter, patience, signer, date })
     }
 
     pub(super) fn meter(&self) -> &Meter {
         &self.meter
     }
 
+    /// Tells how to sign: the client, which has the credentials, is made after its connection.
+    pub(super) fn sign_with(&self, signer: Signer) {
+        // Set once, when the store is opened.
+        let _ = self.signer.set(signer);
+    }
+
     /// The store's time: a `Date` is cut to seconds and was written before it arrived, so this is at or before the true
-    /// one.
+    /// one. A machine that sleeps is behind for as long, until the next answer.
     pub(super) fn time(&self) -> Option<Timestamp> {
         let (date, arrived) = (*self.date.lock().unwrap_or_else(PoisonError::into_inner))?;
         let since = self.clock.monotonic().saturating_sub(arrived);
         Some(date + SignedDuration::try_from(since).unwrap_or(SignedDuration::ZERO))
     }
 
-    fn learn(&self, response: &mut HttpResponse) {
+    fn learn_time(&self, response: &mut HttpResponse) {
         let date = response.headers().get("date").and_then(|date| date.to_str().ok()).and_then(http_date);
         if let Some(date) = date {
             *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, self.clock.monotonic()));
@@ -111,9 +130,34 @@ impl Answers {
         }
     }
 
-    /// Names in listings that the client cannot hold.
-    pub(super) fn take_foreign(&self, _prefix: &str) -> Vec<String> {
-        std::mem::take(&mut self.foreign.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Says what the client could not.
+    async fn amend(&self, request: &mut HttpRequest, kind: Request, only: Option<&Content>) -> Result<(), HttpError> {
+        let mut changed = false;
+        let uri = request.uri().to_string();
+        let (path, query) = uri.split_once('?').map_or((&uri[..], None), |(path, query)| (path, Some(query)));
+        if let Some(named) = name::unmark_uri(path, query) {
+            *request.uri_mut() = named.parse().map_err(|error| refused("a name that no URL can hold", error))?;
+            changed = true;
+        }
+        if kind == Request::Delete
+            && let Some(Content { etag, version }) = only
+        {
+            let condition = match (self.signer.get(), etag, version) {
+                (Some(Signer::Bearer), _, Some(generation)) => Some(("x-goog-if-generation-match", generation)),
+                (Some(_), Some(etag), _) => Some(("if-match", etag)),
+                _ => None,
+            };
+            if let Some((header, value)) = condition
+                && let Ok(value) = HeaderValue::from_str(value)
+            {
+                request.headers_mut().insert(header, value);
+                changed = true;
+            }
+        }
+        if changed && let Some(signer) = self.signer.get() {
+            signer.sign(request).await.map_err(|error| refused("a request that cannot be signed", error))?;
+        }
+        Ok(())
     }
 }
 
@@ -122,9 +166,14 @@ fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
+/// A failure that no repetition mends.
+fn refused(what: &str, error: impl std::fmt::Display) -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(format!("{what}: {error}")))
+}
+
 /// Makes the clients' connections.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) Arc<Answers>);
+pub(super) struct Connector(pub(super) Arc<Wire>);
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -135,63 +184,121 @@ impl HttpConnector for Connector {
             .with_timeout_disabled()
             .with_read_timeout(patience.answer)
             .with_connect_timeout(patience.answer.min(Duration::from_secs(5)));
-        let inner = ReqwestConnector::default().connect(&options)?;
-        Ok(HttpClient::new(Wire { inner, answers: self.0.clone() }))
+        let network = ReqwestConnector::default().connect(&options)?;
+        Ok(HttpClient::new(Connection { network, wire: self.0.clone() }))
     }
 }
 
 #[derive(Debug)]
-struct Wire {
-    inner: HttpClient,
-    answers: Arc<Answers>,
+struct Connection {
+    network: HttpClient,
+    wire: Arc<Wire>,
 }
 
 #[async_trait]
-impl HttpService for Wire {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Answers { clock, meter, patience, .. } = &*self.answers;
-        let stage = CALL.try_with(|call| call.stage).unwrap_or(Stage::Farm);
-        let kind = kind(request.method().as_str(), request.uri().path(), request.uri().query().unwrap_or_default());
+impl HttpService for Connection {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Wire { clock, meter, patience, .. } = &*self.wire;
+        let (stage, only) = CALL.try_with(|call| (call.stage, call.only.clone())).unwrap_or((Stage::Farm, None));
+        let host = request.uri().host().unwrap_or_default();
+        if is_metadata_server(host) {
+            // Credentials of a role. Where there is no such server, asking four times does not help.
+            meter.add(stage, Request::Other, 0);
+            let asked =
+                tokio::time::timeout(patience.answer.min(Duration::from_secs(5)), self.network.execute(request));
+            return asked.await.map_err(|elapsed| refused("no answer from the metadata server", elapsed))?.map_err(
+                |error| match error.kind() {
+                    HttpErrorKind::Connect | HttpErrorKind::Timeout => refused("no metadata server", error),
+                    _ => error,
+                },
+            );
+        }
+        let kind = kind(request.method().as_str(), request.uri().query().unwrap_or_default());
+        self.wire.amend(&mut request, kind, only.as_ref()).await?;
         let size_bytes = request.body().content_length() as u64;
         let limit = match size_bytes {
             0 => patience.answer,
             bytes => patience.upload + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SEC),
         };
         meter.add(stage, kind, size_bytes);
-        let mut response = match tokio::time::timeout(limit, self.inner.execute(request)).await {
+        let mut response = match tokio::time::timeout(limit, self.network.execute(request)).await {
             Ok(response) => response?,
             Err(elapsed) => return Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
         };
-        self.answers.learn(&mut response);
+        self.wire.learn_time(&mut response);
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        if let Some(bytes) = header("content-length").and_then(|bytes| bytes.parse().ok())
-            && kind != Request::Head
-        {
-            meter.received(stage, kind, bytes);
-        }
         if matches!(response.status().as_u16(), 429 | 503)
             && let Some(wait) = header("retry-after").and_then(|secs| secs.parse().ok()).map(Duration::from_secs)
         {
             // The client adds its own wait to this one.
             clock.sleep(wait.min(LONGEST_RETRY_AFTER)).await;
         }
+        if kind == Request::List && response.status().is_success() {
+            let (parts, body) = response.into_parts();
+            let page = body.bytes().await?;
+            meter.received(stage, kind, page.len() as u64);
+            return Ok(HttpResponse::from_parts(parts, name::mark_page(page).into()));
+        }
+        if let Some(bytes) = header("content-length").and_then(|bytes| bytes.parse().ok())
+            && kind != Request::Head
+        {
+            meter.received(stage, kind, bytes);
+        }
         Ok(response)
     }
 }
 
+/// The addresses of the clouds' metadata servers: instances (all three), and ECS and EKS pods.
+pub(super) const METADATA_SERVERS: [&str; 4] =
+    ["169.254.169.254", "metadata.google.internal", "169.254.170.2", "169.254.170.23"];
+
+fn is_metadata_server(host: &str) -> bool {
+    METADATA_SERVERS.contains(&host)
+}
+
 /// What a request asks, of S3 and GCS (both by the XML API) or Azure.
-fn kind(method: &str, path: &str, query: &str) -> Request {
-    let asks = |name: &str| query.split('&').any(|pair| pair == name || pair.split('=').next() == Some(name));
+fn kind(method: &str, query: &str) -> Request {
+    let asks = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
     let is = |pair: &str| query.split('&').any(|other| other == pair);
     let in_parts = asks("uploadId") || asks("uploads") || is("comp=block") || is("comp=blocklist");
     match method {
-        _ if path.starts_with("/computeMetadata/") || path.starts_with("/latest/") => Request::Other,
         "GET" if asks("list-type") || is("comp=list") => Request::List,
         "GET" => Request::Get,
         "HEAD" => Request::Head,
         "PUT" | "POST" | "DELETE" if in_parts => Request::Part,
         "PUT" => Request::Put,
         "DELETE" => Request::Delete,
+        // Azure's client deletes so, one object a request.
+        "POST" if is("comp=batch") => Request::Delete,
         _ => Request::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_by_method_and_query() {
+        for (method, query, expected) in [
+            ("GET", "list-type=2&prefix=a", Request::List),
+            ("GET", "restype=container&comp=list", Request::List),
+            ("GET", "", Request::Get),
+            ("GET", "prefix=list-type", Request::Get),
+            ("PUT", "", Request::Put),
+            ("PUT", "partNumber=1&uploadId=x", Request::Part),
+            ("POST", "uploads=", Request::Part),
+            ("PUT", "comp=blocklist", Request::Part),
+            ("DELETE", "", Request::Delete),
+            ("POST", "", Request::Other),
+        ] {
+            assert_eq!(kind(method, query), expected, "{method} {query}");
+        }
+    }
+
+    #[test]
+    fn dates_of_answers_are_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some("1994-11-06T08:49:37Z".parse().unwrap()));
+        assert_eq!(http_date("yesterday"), None);
     }
 }

@@ -8,6 +8,9 @@
 //! A mark is U+10FFFD (the last private-use character) and two characters: the hexadecimal digits of a byte, or `--`
 //! for a part that is empty. U+10FFFD itself is marked byte by byte, so that every name has one marked form.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use object_store::path::Path;
 
 /// Begins a mark.
@@ -91,6 +94,91 @@ pub(super) fn unmark(marked: &str) -> Vec<u8> {
     name
 }
 
+/// [`MARK`] as it stands in URLs.
+const MARK_IN_URI: &str = "%F4%8F%BF%BD";
+
+/// A URL with the names that its marks stand for; `None` if it has none.
+pub(super) fn unmark_uri(path: &str, query: Option<&str>) -> Option<String> {
+    let unmark = |text: &str| {
+        let mut parts = text.split(MARK_IN_URI);
+        let mut unmarked = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            // The GCS client escapes the hyphens, too.
+            if let Some(rest) = part.strip_prefix(EMPTY).or_else(|| part.strip_prefix("%2D%2D")) {
+                unmarked.push_str(rest);
+            } else {
+                unmarked.push('%');
+                unmarked.push_str(part);
+            }
+        }
+        unmarked
+    };
+    let has_marks = path.contains(MARK_IN_URI) || query.is_some_and(|query| query.contains(MARK_IN_URI));
+    has_marks.then(|| match query {
+        Some(query) => format!("{}?{}", unmark(path), unmark(query)),
+        None => unmark(path),
+    })
+}
+
+/// A page of a listing in which odd names are marked: of S3 and GCS (`<Key>`) or Azure (`<Name>`).
+pub(super) fn mark_page(page: Bytes) -> Bytes {
+    let Ok(xml) = std::str::from_utf8(&page) else { return page };
+    let mut marked = String::new();
+    let mut rest = xml;
+    while let Some((before, name, after)) = next_name(rest) {
+        if let Some(odd) = mark_in_page(name) {
+            marked.push_str(before);
+            marked.push_str(&odd);
+            rest = after;
+        } else if marked.is_empty() && !may_be_odd(after) {
+            // By far the most pages.
+            return page;
+        } else {
+            marked.push_str(before);
+            marked.push_str(name);
+            rest = after;
+        }
+    }
+    if marked.is_empty() {
+        return page;
+    }
+    marked.push_str(rest);
+    marked.into()
+}
+
+/// What stands before the next name, the name, and what stands after it.
+fn next_name(xml: &str) -> Option<(&str, &str, &str)> {
+    let (open, close) =
+        [("<Key>", "</Key>"), ("<Name>", "</Name>")].into_iter().find(|(open, _)| xml.contains(open))?;
+    let start = xml.find(open)? + open.len();
+    let end = start + xml[start..].find(close)?;
+    Some((&xml[..start], &xml[start..end], &xml[end..]))
+}
+
+/// Whether a page may have odd names: a quick look, which finds all of them.
+fn may_be_odd(xml: &str) -> bool {
+    ["//", "/.", ">/", "/</", ">.", "&#", "> ", " </", "\u{10FFFD}"].iter().any(|sign| xml.contains(sign))
+        || xml.bytes().any(|b| b.is_ascii_control() && b != b'\n' && b != b'\r')
+}
+
+/// The marked form of a name as it stands in a page, if it is not the name itself. Spaces at its ends are marked, too:
+/// XML readers drop them.
+fn mark_in_page(name: &str) -> Option<String> {
+    let plain: Cow<'_, str> = quick_xml::escape::unescape(name).ok()?;
+    let mut marked = mark(&plain);
+    for (space, byte) in [(' ', "20")] {
+        if marked.ends_with(space) {
+            marked.pop();
+            marked.extend([MARK]);
+            marked.push_str(byte);
+        }
+        if marked.starts_with(space) {
+            marked.replace_range(..1, &format!("{MARK}{byte}"));
+        }
+    }
+    (marked != plain).then(|| quick_xml::escape::escape(marked).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -112,6 +200,32 @@ mod tests {
             let path = to_path(name);
             assert_eq!(of_path(&path).as_deref(), Some(name), "{path:?}");
         }
+    }
+
+    #[test]
+    fn pages_and_urls_carry_true_names() {
+        let page = |names: &[&str]| {
+            let keys: String = names.iter().map(|name| format!("<Contents><Key>{name}</Key></Contents>\n")).collect();
+            Bytes::from(format!("<?xml version=\"1.0\"?><R><Name>bucket</Name>{keys}<Is>x//y</Is></R>"))
+        };
+        let usual = page(&["a/b.json", "a&amp;b"]);
+        assert_eq!(mark_page(usual.clone()), usual);
+        let odd = mark_page(page(&["a/b", "a//b&amp;c", "/x", "dir/", " y ", "a/&#xA;b", "z"]));
+        let odd = std::str::from_utf8(&odd).unwrap();
+        let names: Vec<_> = odd
+            .split("<Key>")
+            .skip(1)
+            .map(|part| quick_xml::escape::unescape(part.split("</Key>").next().unwrap()).unwrap().into_owned())
+            .collect();
+        assert_eq!(names.len(), 7);
+        for (name, expected) in names.iter().zip(["a/b", "a//b&c", "/x", "dir/", " y ", "a/\nb", "z"]) {
+            assert_eq!(of_path(&Path::parse(name).unwrap()).as_deref(), Some(expected));
+        }
+        assert_eq!(unmark_uri("https://s3/b/a/b", Some("x=1")), None);
+        let uri = "https://s3/b/a/%F4%8F%BF%BD--/b%F4%8F%BF%BD0a";
+        assert_eq!(unmark_uri(uri, Some("y")).as_deref(), Some("https://s3/b/a//b%0a?y"));
+        let uri = "https://gcs/b/a%2F%F4%8F%BF%BD%2D%2D%2Fb";
+        assert_eq!(unmark_uri(uri, None).as_deref(), Some("https://gcs/b/a%2F%2Fb"));
     }
 
     #[test]

@@ -3,15 +3,16 @@
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, resolve_bucket_region};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use percent_encoding::percent_decode_str;
 
-use super::connect::{Answers, Connector};
+use super::connect::{Connector, METADATA_SERVERS, Wire};
+use super::sign::Signer;
 use super::{Local, Prefix, Store, StoreErrorKind, Time, failure};
 use crate::clock::Clock;
 use crate::error::{Mistake, Result, ResultExt, bail};
@@ -108,9 +109,9 @@ impl Store {
             }
             Place::Directory(path) => open_directory(url, &path, options, clock).await,
             Place::Bucket { cloud, bucket, prefix } => {
-                let answers = Answers::new(clock.clone(), options.patience.clone());
-                let objects = connect(url, cloud, &bucket, &answers, &options.patience)?;
-                let store = Self::new(objects, None, url, &prefix, options.clone(), clock, Time::Answers(answers));
+                let wire = Wire::new(clock.clone(), options.patience.clone());
+                let objects = connect(url, cloud, &bucket, &wire, &options.patience).await?;
+                let store = Self::new(objects, None, url, &prefix, options.clone(), clock, Time::Answers(wire));
                 store.greet(&bucket).await?;
                 Ok(store)
             }
@@ -125,7 +126,7 @@ impl Store {
         if failure::ABSENT.iter().any(|code| text.contains(code)) || text.contains("404 Not Found") {
             bail!(Mistake(format!("there is no bucket `{bucket}` for {url}: make it first, or correct its name")));
         }
-        if ["169.254.169.254", "metadata.google.internal", "169.254.170"].iter().any(|host| text.contains(host)) {
+        if METADATA_SERVERS.iter().any(|host| text.contains(host)) {
             bail!(Mistake(format!(
                 "no credentials for {url}: neither the environment has any, nor does a role of this machine"
             )));
@@ -157,29 +158,43 @@ async fn open_directory(url: &str, path: &FilePath, options: &OpenOptions, clock
     Ok(Store::new(Arc::new(local.clone()), Some(local), url, "", options.clone(), clock, Time::Machine))
 }
 
-fn connect(
+async fn connect(
     url: &str,
     cloud: Cloud,
     bucket: &str,
-    answers: &Arc<Answers>,
+    wire: &Arc<Wire>,
     patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>> {
-    let connector = Connector(answers.clone());
+    let unusable = |error: object_store::Error| Mistake(format!("{url} cannot be opened: {error}"));
+    let connector = Connector(wire.clone());
     let retry = RetryConfig {
         // Waits are drawn between the first and three times the last: about 3, 5 and 15 s.
         backoff: BackoffConfig { init_backoff: patience.first_wait, max_backoff: patience.longest_wait, base: 3.0 },
         max_retries: patience.retries,
         ..RetryConfig::default()
     };
-    let objects: object_store::Result<Arc<dyn ObjectStore>> = match cloud {
-        Cloud::S3 => AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_http_connector(connector)
-            .with_retry(retry)
-            // One request an object: a delete on a condition exists only there.
-            .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
-            .build()
-            .map(|store| Arc::new(store) as _),
+    Ok(match cloud {
+        Cloud::S3 => {
+            let mut builder = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_http_connector(connector)
+                .with_retry(retry)
+                // One request an object: a delete on a condition exists only there.
+                .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
+            let region = match builder.get_config_value(&AmazonS3ConfigKey::Region) {
+                Some(region) => region,
+                None if builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_none() => {
+                    // AWS tells anybody a bucket's region. If it does not, the first request says what is wrong.
+                    let options = ClientOptions::new().with_timeout(patience.answer);
+                    resolve_bucket_region(bucket, &options).await.unwrap_or_else(|_| REGION.to_owned())
+                }
+                None => REGION.to_owned(),
+            };
+            builder = builder.with_region(&region);
+            let store = builder.build().map_err(unusable)?;
+            wire.sign_with(Signer::Aws { credentials: store.credentials().clone(), region });
+            Arc::new(store)
+        }
         Cloud::Gcs => {
             let mut builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
@@ -190,23 +205,34 @@ fn connect(
                 && !host.is_empty()
             {
                 let base = if host.contains("://") { host } else { format!("http://{host}") };
-                let base = base.trim_end_matches('/');
-                builder = builder.with_base_url(base).with_skip_signature(true).with_config(
-                    object_store::gcp::GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp),
-                    "true",
-                );
+                builder = builder
+                    .with_base_url(base.trim_end_matches('/'))
+                    .with_skip_signature(true)
+                    .with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
             }
-            builder.build().map(|store| Arc::new(store) as _)
+            wire.sign_with(Signer::Bearer);
+            Arc::new(builder.build().map_err(unusable)?)
         }
-        Cloud::Azure => MicrosoftAzureBuilder::from_env()
-            .with_container_name(bucket)
-            .with_http_connector(connector)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _),
-    };
-    objects.map_err(|error| Mistake(format!("{url} cannot be opened: {error}")).into())
+        Cloud::Azure => {
+            let builder = MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .with_http_connector(connector)
+                .with_retry(retry);
+            let emulator = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|is| is == "true");
+            let account = builder.get_config_value(&AzureConfigKey::AccountName);
+            let account = account.unwrap_or_else(|| if emulator { EMULATOR_ACCOUNT } else { "" }.to_owned());
+            let store = builder.build().map_err(unusable)?;
+            wire.sign_with(Signer::Azure { credentials: store.credentials().clone(), account });
+            Arc::new(store)
+        }
+    })
 }
+
+/// Where buckets are that nobody says a region of.
+const REGION: &str = "us-east-1";
+
+/// The account that Azurite has unless told otherwise.
+const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 
 /// All that an error and its causes say.
 fn chain(error: &dyn std::error::Error) -> String {
