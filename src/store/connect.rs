@@ -43,9 +43,9 @@ pub(super) struct Content {
 }
 
 impl Call {
-    /// The content that alone may be deleted by the call that is being made.
+    /// The etag, without quotes, of the content that alone may be deleted by the call that is being made.
     pub(super) fn condition() -> Option<String> {
-        CALL.try_with(|call| call.if_match.clone()).ok().flatten()
+        CALL.try_with(|call| call.only.as_ref()?.etag.as_deref().map(super::bare)).ok().flatten()
     }
 
     pub(super) async fn scope<T>(self, call: impl Future<Output = T>) -> T {
