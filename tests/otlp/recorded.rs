@@ -1,0 +1,73 @@
+//! Everything that was recorded, as the official code reads it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use opentelemetry_proto::tonic::trace::v1::TracesData;
+use prost::Message;
+use tracefarm::otlp::Limits;
+
+use crate::{decoded, files, oracle, shared};
+
+/// What the official code makes of an object.
+fn expected(object: &[u8]) -> BTreeMap<String, usize> {
+    let mut plain = object.to_vec();
+    if object.starts_with(&[0x1f, 0x8b]) {
+        plain.clear();
+        flate2::read::MultiGzDecoder::new(object).read_to_end(&mut plain).unwrap();
+    } else if object.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        plain = zstd::decode_all(object).unwrap();
+    }
+    let mut spans = BTreeMap::new();
+    let mut add = |data: &TracesData| {
+        for (span, count) in oracle::spans(data) {
+            *spans.entry(span).or_default() += count;
+        }
+    };
+    if plain[0] == 0 {
+        let mut rest = &plain[..];
+        while let Some((length, frames)) = rest.split_first_chunk::<4>() {
+            let (frame, behind) = frames.split_at(u32::from_be_bytes(*length) as usize);
+            rest = behind;
+            let is_zstd = frame.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+            let frame = if is_zstd { zstd::decode_all(frame).unwrap() } else { frame.to_vec() };
+            match frame[0] {
+                b'{' => add(&oracle::traces_data(&oracle::documents(std::str::from_utf8(&frame).unwrap())[0])),
+                _ => add(&TracesData::decode(&frame[..]).unwrap()),
+            }
+        }
+    } else if plain.starts_with(b"{") {
+        for document in oracle::documents(std::str::from_utf8(&plain).unwrap()) {
+            add(&oracle::traces_data(&document));
+        }
+    } else {
+        add(&TracesData::decode(&plain[..]).unwrap());
+    }
+    spans
+}
+
+#[test]
+fn every_recorded_object_is_read_as_the_official_code_reads_it() {
+    let Some(shared) = shared() else { return };
+    let mut spans = 0;
+    for folder in ["inbox", "extra"] {
+        for (name, object) in files(&shared.join(folder)) {
+            if name == "extra.json" {
+                continue;
+            }
+            let (data, bad, count) = decoded(&object, &Limits::default());
+            assert_eq!(bad, [], "{name}");
+            let (got, expected) = (oracle::spans(&data), expected(&object));
+            assert!(!expected.is_empty(), "{name}");
+            if got != expected {
+                let missing = expected.keys().find(|span| !got.contains_key(*span));
+                let wrong = got.keys().find(|span| !expected.contains_key(*span));
+                panic!("{name}:\nmissing {missing:#?}\nwrong {wrong:#?}");
+            }
+            if folder == "inbox" {
+                spans += count;
+            }
+        }
+    }
+    assert_eq!(spans, 116_815, "spans as written into the inbox");
+}
