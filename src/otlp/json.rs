@@ -155,7 +155,7 @@ impl Walker<'_, '_> {
             (false, None, Some(key)) => format!("JSON without `resourceSpans`; its first key is `{key}`"),
             _ => return Ok(()),
         };
-        self.note(problem(reason::NOT_TRACES, 0, message));
+        self.note(&problem(reason::NOT_TRACES, 0, message));
         Ok(())
     }
 
@@ -384,21 +384,21 @@ impl Walker<'_, '_> {
         }
         match cursor.skip_at(start) {
             Ok(()) => {
-                self.note(problem);
+                self.note(&problem);
                 Ok(())
             }
             Err(broken) => {
                 // The end of the text tells more than what was missing there.
                 let worse = if broken.reason == reason::TRUNCATED { broken } else { problem };
                 self.broken = true;
-                self.note(worse.clone());
+                self.note(&worse);
                 Err(worse)
             }
         }
     }
 
-    fn note(&mut self, problem: Box<Problem>) {
-        self.sink.notes.add(problem.reason, self.place.tell(Some(problem.at)), problem.message);
+    fn note(&mut self, problem: &Problem) {
+        self.sink.notes.add(problem.reason, self.place.tell(Some(problem.at)), &*problem.message);
     }
 }
 

@@ -60,7 +60,7 @@ impl Walker<'_, '_> {
                     self.place.scope += 1;
                     if let Some(signal) = self.scope_spans(message) {
                         self.sink.rows.rollback(mark);
-                        return self.note(problem(reason::NOT_TRACES, message.as_ptr().addr(), not_traces(signal)));
+                        return self.note(&problem(reason::NOT_TRACES, message.as_ptr().addr(), not_traces(signal)));
                     }
                 }
                 Ok(Some((3, Field::Bytes(text)))) => schema_url = text,
@@ -84,7 +84,7 @@ impl Walker<'_, '_> {
             }
             if self.sink.notes.count == before {
                 self.place.scope = 0;
-                self.note(problem);
+                self.note(&problem);
             }
         }
         self.place.scope = 0;
@@ -94,7 +94,7 @@ impl Walker<'_, '_> {
         match resource.and_then(|resource| schema_url.map(|schema_url| (resource, schema_url))) {
             Ok((resource, schema_url)) => self.sink.rows.set_resource(first, resource, schema_url),
             // Without their resource nobody could tell whose spans these are.
-            Err(problem) => self.drop_spans(mark, noted, "resource", problem),
+            Err(problem) => self.drop_spans(mark, noted, "resource", &problem),
         }
     }
 
@@ -118,7 +118,7 @@ impl Walker<'_, '_> {
                         {
                             return Some(signal);
                         }
-                        self.note(problem);
+                        self.note(&problem);
                     }
                 }
                 Ok(Some((3, Field::Bytes(text)))) => schema_url = text,
@@ -133,7 +133,7 @@ impl Walker<'_, '_> {
                 Some((2, _)) => self.place.span += 1,
                 _ => self.place.span = 0,
             }
-            self.note(problem);
+            self.note(&problem);
         }
         self.place.span = 0;
         let scope = self.scope(scope.bytes());
@@ -141,7 +141,7 @@ impl Walker<'_, '_> {
             self.sink.rows.schema_urls.key(schema_url).map_err(|error| not_utf8(error, schema_url, "the schema URL"));
         match scope.and_then(|scope| schema_url.map(|schema_url| (scope, schema_url))) {
             Ok((scope, schema_url)) => self.sink.rows.set_scope(context, scope, schema_url),
-            Err(problem) => self.drop_spans(mark, noted, "scope", problem),
+            Err(problem) => self.drop_spans(mark, noted, "scope", &problem),
         }
         None
     }
@@ -276,7 +276,7 @@ impl Walker<'_, '_> {
     }
 
     /// What the spans after `mark` share cannot be read: they are left out.
-    fn drop_spans(&mut self, mark: Mark, noted: u64, what: &str, problem: Box<Problem>) {
+    fn drop_spans(&mut self, mark: Mark, noted: u64, what: &str, problem: &Problem) {
         let lost = self.sink.rows.since(mark);
         // It is cut, that is noted, and no span is lost by it.
         if lost == 0 && self.sink.notes.count > noted {
@@ -284,12 +284,12 @@ impl Walker<'_, '_> {
         }
         self.sink.rows.rollback(mark);
         let message = format!("the {what} of {lost} spans cannot be read: {}", problem.message);
-        self.note(Box::new(Problem { message, ..*problem }));
+        self.note(&Problem { message, ..*problem });
     }
 
-    fn note(&mut self, problem: Box<Problem>) {
+    fn note(&mut self, problem: &Problem) {
         let byte = problem.at.checked_sub(self.base.as_ptr().addr()).filter(|byte| *byte <= self.base.len());
-        self.sink.notes.add(problem.reason, self.place.tell(byte), problem.message);
+        self.sink.notes.add(problem.reason, self.place.tell(byte), &*problem.message);
     }
 }
 

@@ -142,7 +142,7 @@ impl<S: Read> BufRead for Window<S> {
 /// A stream with so and so many layers of compression taken off.
 pub(super) enum Stream<R: Read> {
     Plain(Body<R>),
-    Gzip(Box<Gunzip<R>>),
+    Gzip(Gunzip<R>),
     Zstd(Box<Unzstd<R>>),
     /// While a layer is put on.
     Nothing,
@@ -155,7 +155,7 @@ impl<R: Read> Stream<R> {
 
     /// Takes off one more layer: `window` holds the beginning of a gzip or zstd stream.
     pub(super) fn gunzip(window: Window<Self>) -> Self {
-        Self::Gzip(Box::new(Gunzip::Member(GzDecoder::new(window))))
+        Self::Gzip(Gunzip::Member(Box::new(GzDecoder::new(window))))
     }
 
     /// Takes off one more layer.
@@ -213,7 +213,7 @@ fn is_ours(error: &io::Error) -> bool {
 
 /// The members of a gzip stream, one behind the other.
 pub(super) enum Gunzip<R: Read> {
-    Member(GzDecoder<Window<Stream<R>>>),
+    Member(Box<GzDecoder<Window<Stream<R>>>>),
     Ended,
 }
 
@@ -244,7 +244,7 @@ fn next_member<R: Read>(mut window: Window<Stream<R>>) -> io::Result<Gunzip<R>> 
     window.fill_to(GZIP.len())?;
     match window.data() {
         [] => Ok(Gunzip::Ended),
-        data if data.starts_with(GZIP) && zeros == 0 => Ok(Gunzip::Member(GzDecoder::new(window))),
+        data if data.starts_with(GZIP) && zeros == 0 => Ok(Gunzip::Member(Box::new(GzDecoder::new(window)))),
         _ => {
             let at = window.consumed_bytes() - zeros;
             Err(damage(

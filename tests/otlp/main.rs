@@ -1,5 +1,7 @@
 //! The decoders against the official generated code, on everything that was recorded and on what chance makes up.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 mod bad;
 mod oracle;
 mod recorded;
@@ -39,6 +41,7 @@ fn shared() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
+    #[expect(clippy::print_stderr, reason = "who runs the tests should know what was not tested")]
     eprintln!("skipped: the full recording is not at {} (set TRACEFARM_SHARED)", folder.display());
     None
 }
