@@ -72,6 +72,8 @@ pub struct Desk {
     pub once: bool,
     /// One budget of memory, in bytes, that batches, merges and fetches share.
     pub memory_bytes: usize,
+    /// Files of level 1 end at about this size ([`compact::FILE_BYTES`]; simulations take less).
+    pub file_bytes: u64,
     /// Who works here: stands in error documents.
     pub worker: WorkerName,
 }

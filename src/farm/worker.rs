@@ -208,6 +208,7 @@ impl Worker {
             catalogue: Arc::new(catalogue),
             once: self.options.once,
             memory_bytes: self.options.memory_bytes,
+            file_bytes: compact::FILE_BYTES,
             worker: self.options.name.clone(),
         }
     }

@@ -24,7 +24,7 @@ use crate::table::merge::{self, MergeSpec, Merged};
 use crate::table::view::{Damaged, Scope, View};
 
 /// Files of level 1 end at about this size: large enough for engines, small enough to be written again.
-const FILE_BYTES: u64 = 1 << 30;
+pub const FILE_BYTES: u64 = 1 << 30;
 
 /// A round begins merges for at most this long: then other stages have their turn.
 const ROUND_LASTS: Duration = Duration::from_secs(60);
@@ -206,7 +206,7 @@ async fn one(desk: &Desk, merge: &Merge, forget: &HashSet<TraceId>, lanes: usize
         inputs: merge.keys.clone(),
         merged_from: merge.merged_from.clone(),
         forget: forget.clone(),
-        file_bytes: FILE_BYTES,
+        file_bytes: desk.file_bytes,
         memory_bytes: desk.memory_bytes / lanes,
     };
     merge::merge(&desk.blocks, &desk.store, &desk.clock, spec).await

@@ -97,6 +97,11 @@ impl Bucket {
         self.shared.page_size
     }
 
+    /// Puts objects back as they stood, with their times: a state that was kept.
+    pub fn restore(&self, objects: BTreeMap<String, Stored>) {
+        self.state().objects.extend(objects);
+    }
+
     /// Writes an object at once, over another if there is one, and counts no call: what a collector does, or a vandal.
     pub fn put(&self, path: &str, body: impl Into<Bytes>) {
         let now = self.now();
@@ -130,7 +135,7 @@ impl Bucket {
         self.state().objects.clone()
     }
 
-    /// How often each kind of call was made, by the first folder of its path (the first two below `farm/`).
+    /// How often each kind of call was made, by the first two folders of its path (one below `inbox/` and `latest/`).
     pub fn counts(&self) -> BTreeMap<(CallKind, String), u64> {
         self.state().counts.clone()
     }
@@ -168,7 +173,7 @@ impl Bucket {
 
     /// Counts a call that reaches the store.
     pub(super) fn count(&self, call: &Call) {
-        let folders = if call.path.starts_with("farm/") { 2 } else { 1 };
+        let folders = if call.path.starts_with("inbox/") || call.path.starts_with("latest/") { 1 } else { 2 };
         let folder = call.path.split('/').take(folders).collect::<Vec<_>>().join("/");
         *self.state().counts.entry((call.kind, folder)).or_default() += 1;
     }
