@@ -109,6 +109,8 @@ pub struct Round {
     pub until: Option<Timestamp>,
     /// What has been indexed of an inbox that is kept.
     pub ledger: Ledger,
+    /// What has been looked at for traces to be forgotten.
+    pub looked: forget::Looked,
     /// Who is told how far the work is.
     pub monitor: Arc<dyn Monitor>,
 }
@@ -118,7 +120,8 @@ impl Round {
     pub fn alone(clock: &Clock) -> Self {
         let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
         let setbacks = Setbacks::new(clock.clone());
-        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger: Ledger::default(), monitor }
+        let (ledger, looked) = (Ledger::default(), forget::Looked::default());
+        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger, looked, monitor }
     }
 
     /// Whether the worker is to stop.

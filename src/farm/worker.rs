@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::error::{Report, Result, report};
 use crate::handler::catalogue::Catalogue;
 use crate::model::{Hour, Table, WorkerName};
-use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, index};
+use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, forget, index};
 use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::task;
@@ -307,6 +307,7 @@ impl<'a> Shift<'a> {
             self.worker.clock.sleep(Duration::from_millis(tie)).await;
         }
         if self.is_time_to_expire() {
+            self.stage(Stage::Compact, &mut cycle, forget::run).await;
             self.ask_before_expiring().await?;
             self.stage(Stage::Expire, &mut cycle, expire::run).await;
             self.expired = Some(self.worker.clock.monotonic());

@@ -14,7 +14,8 @@
 //! | empty, blank lines, `{}` | deleted: there is nothing in it to keep |
 //! | cut while it was fetched | left; what came of it may stand in a block already |
 //! | gone or written over since the listing | what the GET says counts; gone is fine |
-//! | changed since the GET, or open in some process | indexed, left: it is indexed again |
+//! | changed since the GET | indexed, left: it is indexed again |
+//! | a local file that some process holds open | left until it is closed |
 //! | named like an unfinished upload (`.tmp`, `.part`, a leading dot) | left for a day, then as any other |
 //! | spans of an hour with handler rules of a newer program | left, whole, and reported |
 
@@ -167,7 +168,11 @@ impl Indexer<'_> {
     }
 
     async fn batch(&self, batch: Batch, fence: &Fence, report: &mut StageReport) -> Result<()> {
-        let Batch { rows, sources, failed, bytes_in, vanished } = batch;
+        let Batch { rows, sources, failed, bytes_in, vanished, held } = batch;
+        for path in held {
+            self.round.setbacks.failed(&path);
+            report.skipped += 1;
+        }
         for failure in failed {
             self.round.setbacks.failed(&failure.item);
             report.failed.push(failure);

@@ -62,18 +62,24 @@ pub(super) struct Batch {
     pub bytes_in: u64,
     /// Objects that were gone when they were to be read.
     pub vanished: u64,
+    /// Objects that a process still writes.
+    pub held: Vec<String>,
 }
 
 impl Default for Batch {
     fn default() -> Self {
         let rows = RecordBatch::new_empty(crate::table::spans::schema());
-        Self { rows, sources: Vec::new(), failed: Vec::new(), bytes_in: 0, vanished: 0 }
+        Self { rows, sources: Vec::new(), failed: Vec::new(), bytes_in: 0, vanished: 0, held: Vec::new() }
     }
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.rows.num_rows() == 0 && self.sources.is_empty() && self.failed.is_empty() && self.vanished == 0
+        self.rows.num_rows() == 0
+            && self.sources.is_empty()
+            && self.failed.is_empty()
+            && self.vanished == 0
+            && self.held.is_empty()
     }
 }
 
@@ -100,7 +106,8 @@ pub(super) struct Intake {
 
 struct Fetched {
     item: Item,
-    outcome: Result<(Body, Object, Option<Bytes>)>,
+    /// None: a process still writes it.
+    outcome: Result<Option<(Body, Object, Option<Bytes>)>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -133,7 +140,7 @@ impl Intake {
                 let held = item.size_bytes.clamp(1, WHOLE_BYTES);
                 // The semaphore is never closed; without a permit the budget would merely not be kept.
                 let permit = memory.acquire_many_owned(u32::try_from(held).unwrap_or(u32::MAX)).await.ok();
-                let outcome = Body::fetch(&store, &item.object).await;
+                let outcome = fetch(&store, &item.object).await;
                 Ok(Fetched { item, outcome, permit })
             });
             async move { fetch.join().await.map_err(|report| Failure { item: path, report }) }
@@ -204,7 +211,11 @@ impl Intake {
             }
         };
         match outcome {
-            Ok((body, object, whole)) => {
+            Ok(None) => {
+                batch.held.push(item.path);
+                None
+            }
+            Ok(Some((body, object, whole))) => {
                 // `received` is the last-modified of the very answer that delivers these bytes: an object that was
                 // written over since the listing is another one, and counts as received later.
                 let decoder = ObjectDecoder::new(body, object.modified, self.terms.limits.clone());
@@ -285,6 +296,15 @@ impl Open {
             spans: self.spans,
         }
     }
+}
+
+/// The bytes of an object, unless it is a local file that a process holds open: the file exporter would go on writing
+/// into a deleted file, and each reading would be another part of it.
+async fn fetch(store: &Store, object: &Object) -> Result<Option<(Body, Object, Option<Bytes>)>> {
+    if store.is_held_open(&object.key).await? {
+        return Ok(None);
+    }
+    Ok(Some(Body::fetch(store, object).await?))
 }
 
 /// The hour of each row of a batch of the spans table.
