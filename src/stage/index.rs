@@ -119,7 +119,7 @@ async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
     // A batch in memory is its rows as they come, once more sorted, and the blocks made of them.
     let batch_bytes = settings.batch_bytes.min(memory as u64 / 4) >> round.setbacks.times(SLOW_BATCH).min(10);
     Ok(Terms {
-        redact: Redact::default(),
+        redact: Redact::new(&settings.redact_drop, &settings.redact_hash)?,
         limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },
         forget: Arc::new(forget::traces(desk).await?),
         settings,
