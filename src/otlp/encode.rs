@@ -31,6 +31,16 @@ pub fn traces_data(rows: &[RecordBatch]) -> Result<String> {
     String::from_utf8(out).map_err(|error| report!(error).into_dynamic())
 }
 
+/// The order in which [`traces_data`] writes the same `rows`: which batch, which row of it. Whoever keeps something
+/// beside the document for each span goes by it.
+///
+/// # Errors
+/// As [`traces_data`].
+pub fn document_order(rows: &[RecordBatch]) -> Result<Vec<(usize, usize)>> {
+    let batches = rows.iter().map(Columns::new).collect::<Result<Vec<_>>>()?;
+    Ok(grouped(&batches).into_iter().flatten().flatten().collect())
+}
+
 /// A row: which batch, which row of it.
 type Row = (usize, usize);
 
