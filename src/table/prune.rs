@@ -90,16 +90,17 @@ impl Wanted {
 
     fn pages_of(&self, footer: &Footer, group: usize, column: usize) -> Vec<Range<usize>> {
         let rows = footer.parquet.row_group(group).num_rows() as usize;
+        let all = || std::iter::once(0..rows).collect();
         let index = footer.parquet.page_index_for_row_group(group);
         let (Some(bounds), Some(pages)) = (index.column_index(column), index.page_locations(column)) else {
-            return vec![0..rows];
+            return all();
         };
         // Damage that would make the index lie, or step outside of the group, is answered by reading it all.
         let starts: Option<Vec<usize>> = pages.iter().map(|page| usize::try_from(page.first_row_index).ok()).collect();
         let starts = starts.filter(|starts| starts.first() == Some(&0) && starts.is_sorted());
-        let Some(starts) = starts.filter(|starts| starts.last() <= Some(&rows)) else { return vec![0..rows] };
+        let Some(starts) = starts.filter(|starts| starts.last() <= Some(&rows)) else { return all() };
         if bounds.num_pages() != starts.len() as u64 {
-            return vec![0..rows];
+            return all();
         }
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for (page, start) in starts.iter().enumerate() {

@@ -39,8 +39,11 @@ pub struct Blocks {
 
 struct Kept {
     footers: Mutex<Lru<BlockId, Arc<Footer>>>,
-    digests: Mutex<Lru<(BlockId, Option<Shard>), Arc<Digest>>>,
+    digests: Mutex<Lru<DigestOf, Arc<Digest>>>,
 }
+
+/// Of which block, and of which shard of it.
+type DigestOf = (BlockId, Option<Shard>);
 
 impl Blocks {
     /// A reader on `store` that keeps at most about `cache_bytes` of footers and digests: half for each.
@@ -238,7 +241,8 @@ impl Blocks {
 pub(super) fn selected(footer: &Footer, wanted: std::ops::Range<u64>) -> Vec<Selected> {
     let parts = footer.groups().filter_map(|(group, rows)| {
         let (from, to) = (wanted.start.max(rows.start), wanted.end.min(rows.end));
-        (from < to).then(|| (group, vec![(from - rows.start) as usize..(to - rows.start) as usize]))
+        let range = (from.saturating_sub(rows.start)) as usize..(to.saturating_sub(rows.start)) as usize;
+        (from < to).then(|| (group, std::iter::once(range).collect()))
     });
     parts.collect()
 }

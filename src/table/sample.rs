@@ -41,6 +41,17 @@ pub(crate) fn handler(number: u8) -> String {
     }
 }
 
+/// A trace's id by number: spread over the shards, and over both halves of the id.
+pub(crate) fn trace(number: u128) -> TraceId {
+    TraceId((number * 0x1234_5678_9abc_def1_0000_0000_0000_0001).to_be_bytes())
+}
+
+/// Where a row goes.
+pub(crate) fn placed(row: &Row) -> super::place::Placed {
+    let end = row.start.wrapping_add(row.duration);
+    super::place::place(row.start as u64, end as u64, row.received * 1_000_000_000)
+}
+
 /// A plain row.
 pub(crate) fn row(trace: u128, span: u64, start: i64) -> Row {
     Row {
@@ -67,8 +78,7 @@ pub(crate) fn any_row() -> impl Strategy<Value = Row> {
     let ids = (0..6_u128, 0..3_u64, prop_oneof![Just(None), Just(Some(2)), Just(Some(3))]);
     let rest = (0..3_u8, prop_oneof![Just(None), (0..2_u8).prop_map(Some)], prop_oneof![Just(None), Just(Some(2))]);
     (ids, start, duration, rest, 0..3_i64).prop_map(|((trace, span, kind), start, duration, rest, received)| Row {
-        // Spread over the shards, and over both halves of the id.
-        trace: TraceId((trace * 0x1234_5678_9abc_def1_0000_0000_0000_0001).to_be_bytes()),
+        trace: self::trace(trace),
         span: SpanId(span.to_be_bytes()),
         kind,
         start,

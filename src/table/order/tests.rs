@@ -19,11 +19,6 @@ fn in_order(table: Table, rows: &[Row]) -> bool {
     rows.is_sorted_by_key(key)
 }
 
-fn placed(row: &Row) -> Hour {
-    let end = row.start.wrapping_add(row.duration);
-    super::super::place::place(row.start as u64, end as u64, row.received * 1_000_000_000).hour
-}
-
 proptest! {
     #[test]
     fn splitting_is_what_a_plain_model_says(rows in prop::collection::vec(sample::any_row(), 0..40), shards in 1_u16..5) {
@@ -45,7 +40,7 @@ proptest! {
                             Table::Entries => Shard::of_handler(&sample::handler(row.handler).parse().unwrap(), shards),
                         };
                         prop_assert_eq!(own, *shard);
-                        prop_assert_eq!(placed(row), hour.hour);
+                        prop_assert_eq!(sample::placed(row).hour, hour.hour);
                         prop_assert!(found.insert(row.clone()), "a row twice");
                     }
                 }
