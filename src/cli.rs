@@ -1,10 +1,15 @@
 //! The commands: arguments in, one call of the library, something printed. Nothing below knows a terminal.
 
+mod check;
 mod completions;
 mod exit;
+mod get;
 mod lifecycle;
 pub mod out;
+mod progress;
+mod run;
 mod session;
+mod settings;
 
 use clap::{Parser, Subcommand};
 
@@ -23,7 +28,7 @@ use crate::telemetry;
     about = "Turns a bucket of OpenTelemetry traces into handlers, Parquet and summaries",
     after_help = "Every option has an environment variable; `--config` names a TOML file for what is long.\n\
                   Exit codes: 0 done, 1 failed, 2 a mistake of yours, 3 violations found, 4 not there, 5 unfinished, \
-                  6 gave up.",
+                  6 gave up, 7 needs --yes.",
     disable_help_subcommand = true,
     max_term_width = 100
 )]
@@ -36,6 +41,10 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Run(run::Args),
+    Get(get::Args),
+    Settings(settings::Args),
+    Check(check::Args),
     Lifecycle(lifecycle::Args),
     Completions(completions::Args),
 }
@@ -43,6 +52,10 @@ enum Command {
 impl Command {
     async fn run(self, session: &Session) -> Result<Exit> {
         match self {
+            Self::Run(args) => args.run(session).await,
+            Self::Get(args) => args.run(session).await,
+            Self::Settings(args) => args.run(session).await,
+            Self::Check(args) => args.run(session).await,
             Self::Lifecycle(args) => args.run(session).await,
             Self::Completions(args) => args.run(),
         }

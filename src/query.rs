@@ -4,6 +4,7 @@
 //! Nothing here writes or deletes. Every answer is made from one listing of blocks, pins and tombstones; an object on it
 //! that is gone when it is read means "list again" (rule 4), which [`relisted`] does.
 
+pub mod check;
 pub mod columns;
 pub mod newest;
 pub mod pin;

@@ -4,11 +4,11 @@
 
 mod appendix;
 pub mod block;
-mod canonical;
+pub(crate) mod canonical;
 pub mod digest;
 pub mod entries;
 mod footer;
-mod key;
+pub(crate) mod key;
 mod lru;
 pub mod merge;
 pub mod order;

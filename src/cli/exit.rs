@@ -20,6 +20,8 @@ pub enum Exit {
     Unfinished = 5,
     /// A worker gave up: ten failing cycles in a row, or no progress for 15 minutes. Start it again.
     GaveUp = 6,
+    /// `run` would delete more of an archive than it would keep, and did not: say `--yes`, or keep more.
+    NeedsYes = 7,
     /// A second signal: the worker stopped without finishing what it had in hand. Nothing is lost.
     Interrupted = 130,
 }

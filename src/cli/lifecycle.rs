@@ -44,7 +44,11 @@ enum Cloud {
 impl Args {
     /// Prints the rules to standard output, and what else the bucket needs to standard error.
     pub async fn run(self, session: &Session) -> Result<Exit> {
-        let keep_for = self.keep_for.unwrap_or_else(|| longest(&Settings::default()));
+        let keep_for = match (self.keep_for, session.store_url()) {
+            (Some(keep_for), _) => keep_for,
+            (None, Some(_)) => longest(&Settings::load(&session.reader().await?).await?.1),
+            (None, None) => longest(&Settings::default()),
+        };
         let place = Place::of(session.store_url().unwrap_or_default());
         if self.cloud == Cloud::Azure && place.bucket.is_empty() {
             let sentence = "Azure's rules name the container: say which with --store az://CONTAINER/PREFIX";

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Result, ResultExt};
 
 /// `-o`, for commands that print one thing two ways.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct Output {
     /// Text for people, or JSON with documented, stable fields
     #[arg(short, long = "output", value_enum, default_value_t, env = "TRACEFARM_OUTPUT", hide_env_values = true)]

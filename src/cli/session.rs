@@ -7,8 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Mistake, Result};
-use crate::store::{OpenOptions, Store};
+use crate::farm::Settings;
+use crate::handler::catalogue::Catalogue;
+use crate::query::Reader;
+use crate::store::{OpenOptions, Prefix, Stage, Store};
+use crate::table::read::Blocks;
 use crate::telemetry::LogFormat;
+
+/// How much memory a command keeps footers and digests in: those of some hundred thousand blocks.
+const FOOTERS_BYTES: usize = 128 << 20;
 
 /// The options that all commands have.
 #[derive(clap::Args, Clone, Debug)]
@@ -122,6 +129,40 @@ impl Session {
     /// A [`Mistake`] if none is named.
     pub async fn reader(&self) -> Result<Store> {
         self.open(&OpenOptions { read_only: true, ..OpenOptions::default() }).await
+    }
+
+    /// What queries read from.
+    ///
+    /// # Errors
+    /// A [`Mistake`] if no store is named; those of the store.
+    pub async fn query(&self) -> Result<Reader> {
+        self.query_store(self.reader().await?).await
+    }
+
+    /// [`Session::query`] of the store at `url`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn query_of(&self, url: &str) -> Result<Reader> {
+        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        self.query_store(Store::open(url, &options, self.clock.clone()).await?).await
+    }
+
+    async fn query_store(&self, store: Store) -> Result<Reader> {
+        let store = store.for_stage(Stage::Read);
+        let (_, settings) = Settings::load(&store).await?;
+        let catalogue = (0, Catalogue::default());
+        let blocks = Blocks::new(store.clone(), FOOTERS_BYTES);
+        Ok(Reader { store, blocks, clock: self.clock.clone(), settings: settings.into(), catalogue: catalogue.into() })
+    }
+
+    /// The store's time, by the answer to a listing, moved by `--now`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn store_now(&self, store: &Store) -> Result<Timestamp> {
+        let listed = store.list_some(&Prefix::Settings, None, 1).await?.began;
+        Ok(listed.saturating_add(self.clock.offset()).unwrap_or(listed))
     }
 
     async fn open(&self, options: &OpenOptions) -> Result<Store> {

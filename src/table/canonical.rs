@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Writes the canonical content of rows of one batch.
 #[derive(Clone, Debug)]
-pub(super) struct Canonical {
+pub(crate) struct Canonical {
     columns: Vec<(u8, ArrayRef)>,
 }
 

@@ -17,7 +17,7 @@ const SERVER: i32 = 2;
 
 /// What tells one record from another (rule 3). Rows that agree in it are copies or revisions of one record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(super) struct RecordKey {
+pub(crate) struct RecordKey {
     pub trace: TraceId,
     pub span: SpanId,
     pub server: bool,
@@ -25,7 +25,7 @@ pub(super) struct RecordKey {
 
 /// The columns of one batch that order, identity and place are made of. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct KeyColumns {
+pub(crate) struct KeyColumns {
     table: Table,
     trace: FixedSizeBinaryArray,
     span: FixedSizeBinaryArray,

@@ -1,0 +1,184 @@
+//! `tracefarm run`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Bars;
+use super::{Exit, Session, complain, out, settings};
+use crate::error::{Mistake, Report, Result, ResultExt, find};
+use crate::farm::Settings;
+use crate::farm::settings::Span;
+use crate::farm::worker::{GaveUp, Options, Summary, Worker, WouldExpire};
+use crate::model::WorkerName;
+use crate::store::{OpenOptions, Store};
+use crate::task;
+
+/// The least memory that a worker can do its work in.
+const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
+
+/// Work: index what is in the inbox, compact, publish, expire
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// End when nothing is left to do; every hour counts as closed
+    #[arg(long, env = "TRACEFARM_ONCE", hide_env_values = true, value_parser = out::boolish())]
+    once: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long, env = "TRACEFARM_DRY_RUN", hide_env_values = true, value_parser = out::boolish())]
+    dry_run: bool,
+    /// Where collectors write, if it is not inbox/ in the store: a bucket, a prefix or a folder
+    #[arg(long, value_name = "URL", env = "TRACEFARM_INBOX", hide_env_values = true)]
+    inbox: Option<String>,
+    /// Delete nothing in the inbox: remember in the store what was indexed
+    #[arg(long, env = "TRACEFARM_KEEP_INBOX", hide_env_values = true, value_parser = out::boolish())]
+    keep_inbox: bool,
+    /// How long merged blocks stand beside what replaces them; 0s if nobody else reads or works on the store
+    /// [default: as the store's settings say, 10m]
+    #[arg(long, value_name = "TIME", value_parser = super::span, env = "TRACEFARM_GRACE", hide_env_values = true)]
+    grace: Option<Span>,
+    /// Memory that batches, merges and fetches share [default: 512MiB]
+    #[arg(long, value_name = "SIZE", env = "TRACEFARM_MEMORY", hide_env_values = true)]
+    memory: Option<ByteSize>,
+    /// The worker's name among its peers [default: the host's and the process's]
+    #[arg(long, env = "TRACEFARM_NAME", hide_env_values = true)]
+    name: Option<WorkerName>,
+    /// Expire an archive that is older than it is kept
+    #[arg(long, env = "TRACEFARM_YES", hide_env_values = true, value_parser = out::boolish())]
+    yes: bool,
+    #[command(flatten)]
+    output: out::Output,
+}
+
+/// What a run prints. The fields are stable.
+#[derive(Serialize)]
+struct Ran {
+    #[serde(flatten)]
+    summary: Summary,
+    /// The most memory that the process had at a time; none where the system does not say (only Linux does).
+    peak_memory_bytes: Option<u64>,
+}
+
+impl Args {
+    /// Works, and prints what it came to.
+    pub async fn run(self, session: &Session) -> Result<Exit> {
+        let config = &session.config.run;
+        let store = session.writer().await?;
+        let inbox = match self.inbox.as_ref().or(config.inbox.as_ref()) {
+            Some(url) => Some(open_inbox(session, url, self.keep_inbox).await?),
+            None => None,
+        };
+        let memory = self.memory.or(config.memory).unwrap_or(ByteSize::mib(512));
+        if memory < LEAST_MEMORY {
+            return Err(Mistake(format!("{memory} of memory is too little: a worker needs {LEAST_MEMORY}")).into());
+        }
+        let options = Options {
+            name: self.name.map_or_else(|| named(config.name.as_deref()), Ok)?,
+            once: self.once,
+            grace: self.grace.or(config.grace).map(|grace| grace.0),
+            keep_inbox: self.keep_inbox || config.keep_inbox.unwrap_or(false),
+            memory_bytes: usize::try_from(memory.as_u64()).context("fit the memory into this machine")?,
+            yes: self.yes,
+        };
+        begin_settings(session, &store).await?;
+        let mut worker = Worker::new(store, session.clock.clone(), options);
+        if let Some(inbox) = inbox {
+            worker = worker.with_inbox(inbox);
+        }
+        if self.dry_run {
+            let plans = worker.plans().await?;
+            self.output.show(&plans, |plans| plans.to_string())?;
+            return Ok(Exit::Done);
+        }
+        work(worker.watched_by(Arc::new(Bars::new())), self.output).await
+    }
+}
+
+/// Runs `worker` until it ends by itself or a signal stops it.
+pub async fn work(worker: Worker, output: out::Output) -> Result<Exit> {
+    let stop = CancellationToken::new();
+    let signals = task::spawn(stopped_by_signals(stop.clone()));
+    let outcome = worker.run(&stop).await;
+    drop(signals);
+    match outcome {
+        Ok(summary) => {
+            let exit = if summary.is_clean() { Exit::Done } else { Exit::Unfinished };
+            output.show(&Ran { summary, peak_memory_bytes: peak_memory_bytes() }, |ran| ran.summary.to_string())?;
+            Ok(exit)
+        }
+        Err(report) => ended(report),
+    }
+}
+
+/// The ends of a worker that have codes of their own.
+fn ended(report: Report) -> Result<Exit> {
+    if let Some(would) = find::<WouldExpire>(&report) {
+        complain(&would.to_string());
+        return Ok(Exit::NeedsYes);
+    }
+    if find::<GaveUp>(&report).is_some() {
+        tracing::error!("the worker gave up: {report}");
+        return Ok(Exit::GaveUp);
+    }
+    Err(report)
+}
+
+/// Sets the settings of the configuration file, if the store has none yet.
+async fn begin_settings(session: &Session, store: &Store) -> Result<()> {
+    let pairs = settings::pairs(&session.config.settings)?;
+    if !pairs.is_empty() && Settings::load(store).await?.0 == 0 {
+        Settings::set(store, &pairs, session.store_now(store).await?).await?;
+    }
+    Ok(())
+}
+
+async fn open_inbox(session: &Session, url: &str, keep: bool) -> Result<Store> {
+    let options = OpenOptions { read_only: keep, as_inbox: true, ..OpenOptions::default() };
+    Ok(Store::open(url, &options, session.clock.clone()).await.context_with(|| format!("open the inbox {url}"))?)
+}
+
+/// The first SIGTERM or SIGINT lets the item in hand finish, the second ends the process: nothing is lost either way.
+async fn stopped_by_signals(stop: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    for first in [true, false] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if first {
+            tracing::info!("stopping; what is in hand may take 20 s more (a second signal ends it at once)");
+            stop.cancel();
+        }
+    }
+    #[expect(clippy::exit, reason = "a second signal: a person or a supervisor will not wait for destructors")]
+    std::process::exit(Exit::Interrupted as i32)
+}
+
+fn named(name: Option<&str>) -> Result<WorkerName, Mistake> {
+    let name = name.map_or_else(host_and_process, str::to_owned);
+    name.parse().map_err(|error: crate::model::ParseError| Mistake(error.to_string()))
+}
+
+/// `<host>-<process id>`, in the letters that a name may have.
+fn host_and_process() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
+    let host: String = host.chars().take(100).map(fits).collect();
+    format!("{host}-{}", std::process::id())
+}
+
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// A lone worker's options: nobody else reads or works on the store.
+pub fn alone() -> Result<Options> {
+    let grace = Some(Duration::ZERO);
+    Ok(Options { once: true, grace, ..Options::new(named(None)?) })
+}
