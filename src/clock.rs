@@ -78,6 +78,17 @@ impl Clock {
         self.wall()
     }
 
+    /// Processor time that this process has used, in all its threads: for measuring. Zero where it cannot be told, and in
+    /// simulations.
+    pub fn processor(&self) -> Duration {
+        #[cfg(unix)]
+        if self.inner.wall.is_none() {
+            let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            return Duration::try_from(used).unwrap_or_default();
+        }
+        Duration::ZERO
+    }
+
     /// What `--now` adds to the store's time.
     pub fn offset(&self) -> SignedDuration {
         self.inner.offset

@@ -324,9 +324,11 @@ impl<'a> Shift<'a> {
         let span = tracing::info_span!("stage", name = summary::name(stage));
         let mut did_something = false;
         loop {
-            let started = self.worker.clock.monotonic();
+            let clock = &self.worker.clock;
+            let (started, used) = (clock.monotonic(), clock.processor());
             let outcome = run(&desk, &self.round).instrument(span.clone()).await;
-            let time = self.worker.clock.monotonic() - started;
+            // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
+            let time = summary::Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
             let Ok(report) = outcome.inspect_err(|report| {
                 tracing::error!(stage = summary::name(stage), "a round of {} failed: {report}", summary::name(stage));
             }) else {

@@ -57,6 +57,8 @@ pub struct StageSummary {
     pub deleted: u64,
     /// Wall time.
     pub seconds: f64,
+    /// Processor time, of all threads.
+    pub cpu_seconds: f64,
     /// Rounds that could do nothing at all.
     pub failed_rounds: u64,
 }
@@ -84,6 +86,13 @@ pub(super) fn name(stage: Stage) -> &'static str {
     }
 }
 
+/// How long a round took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    pub wall: Duration,
+    pub processor: Duration,
+}
+
 /// Collects it.
 pub(super) struct Ran {
     began: Duration,
@@ -99,11 +108,12 @@ impl Ran {
     }
 
     /// A round of `stage` is over, with a report unless it could do nothing.
-    pub fn add(&mut self, stage: Stage, time: Duration, report: Option<StageReport>, setbacks: &Setbacks) {
+    pub fn add(&mut self, stage: Stage, time: Took, report: Option<StageReport>, setbacks: &Setbacks) {
         let stage = name(stage);
         let sum = self.stages.entry(stage).or_default();
         sum.rounds += 1;
-        sum.seconds += time.as_secs_f64();
+        sum.seconds += time.wall.as_secs_f64();
+        sum.cpu_seconds += time.processor.as_secs_f64();
         let Some(report) = report else {
             sum.failed_rounds += 1;
             return;
