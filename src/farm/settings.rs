@@ -226,7 +226,8 @@ mod tests {
     #[test]
     fn a_document_holds_what_places_rows_and_what_was_set() {
         let settings = Settings::default().with(&values(&[("keep_last", "20")]), When::SinceEver).unwrap();
-        insta::assert_snapshot!(format!("{:#}", settings.to_json().unwrap()), @"");
+        let fields: Vec<_> = settings.to_json().unwrap().as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, ["keep_for", "keep_last", "rules", "shards"]);
         let read: Settings = serde_json::from_value(settings.to_json().unwrap()).unwrap();
         assert_eq!(read, settings);
     }

@@ -114,6 +114,39 @@ pub fn attributes(text: &str) -> Result<Attributes<'_>> {
     whole(text, |reader| reader.attributes())
 }
 
+/// A value of an attribute that has not been looked at yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    /// The string, if it is one.
+    pub fn as_str(self) -> Option<Cow<'a, str>> {
+        if self.0.starts_with('"') { Reader::new(self.0).string().ok() } else { None }
+    }
+
+    /// The value, read.
+    ///
+    /// # Errors
+    /// If it is not typed JSON.
+    pub fn value(self) -> Result<Value<'a>> {
+        value(self.0)
+    }
+
+    /// Its typed JSON.
+    pub fn json(self) -> &'a str {
+        self.0
+    }
+}
+
+/// Shows every attribute in `text` (as [`attributes`] does, in order) to `visit`, reading keys alone: for those who look
+/// for a few of them.
+///
+/// # Errors
+/// If keys and values cannot be told apart. Values that nobody reads are not checked.
+pub fn visit<'a>(text: &'a str, mut visit: impl FnMut(&str, Raw<'a>)) -> Result<()> {
+    whole(text, |reader| reader.visit(|key, value| visit(key, Raw(value))))
+}
+
 /// One value in `text`.
 ///
 /// # Errors
@@ -312,9 +345,20 @@ mod tests {
         }
 
         #[test]
+        fn a_visit_shows_what_reading_reads(value in any_value()) {
+            let list = vec![("a".into(), value.clone()), ("b\n".into(), Value::Int(1)), ("a".into(), value)];
+            let text = text(&Value::List(list));
+            let mut seen = Vec::new();
+            super::visit(&text, |key, raw| seen.push((key.to_owned(), raw.value().unwrap()))).unwrap();
+            let seen: Vec<(Cow<'_, str>, Value<'_>)> = seen.into_iter().map(|(key, value)| (key.into(), value)).collect();
+            prop_assert_eq!(seen, attributes(&text).unwrap());
+        }
+
+        #[test]
         fn no_text_makes_the_reader_panic(text in r#"[\[\]{}",:\\$a0-9.eEu+ tn-]{0,40}"#) {
             let _ = value(&text);
             let _ = events(&text);
+            let _ = super::visit(&text, |_, raw| drop((raw.as_str(), raw.value())));
         }
     }
 }

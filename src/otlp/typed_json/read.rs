@@ -174,6 +174,65 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// `{`, keys with values, `}`: values are stepped over and handed out as text.
+    pub(super) fn visit(&mut self, mut visit: impl FnMut(&str, &'a str)) -> Read<()> {
+        self.pairs(|reader, key| {
+            reader.peek();
+            let start = reader.at;
+            reader.skip()?;
+            visit(&key, &reader.text[start..reader.at]);
+            Ok(())
+        })
+    }
+
+    /// Steps over a value, looking no closer than it must to find its end.
+    fn skip(&mut self) -> Read<()> {
+        match self.peek() {
+            b'"' => self.skip_string(),
+            b'{' | b'[' => {
+                let mut depth = 0_usize;
+                loop {
+                    match self.peek() {
+                        b'"' => {
+                            self.skip_string()?;
+                            continue;
+                        }
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        _ if self.at == self.text.len() => return Err(self.bad("a value without an end")),
+                        _ => {}
+                    }
+                    self.at += 1;
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+            _ => {
+                let rest = &self.text.as_bytes()[self.at..];
+                let length =
+                    rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ')).unwrap_or(rest.len());
+                self.at += length;
+                if length == 0 { Err(self.bad("expected a value")) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn skip_string(&mut self) -> Read<()> {
+        self.at += 1;
+        loop {
+            let Some(length) = memchr::memchr2(b'"', b'\\', &self.text.as_bytes()[self.at..]) else {
+                return Err(self.bad("a string without an end"));
+            };
+            self.at += length + 1;
+            if self.text.as_bytes()[self.at - 1] == b'"' {
+                return Ok(());
+            }
+            // The escaped character is of one byte: our writer and JSON know no others.
+            self.at = (self.at + 1).min(self.text.len());
+        }
+    }
+
     fn word(&mut self, word: &str, value: Value<'a>) -> Read<Value<'a>> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(self.bad("an unknown word"));
