@@ -11,6 +11,7 @@
 //! may lie in another block, another shard or another hour, and no digest of one block can tell.
 
 mod build;
+mod calls;
 mod latency;
 mod newest;
 
@@ -19,6 +20,8 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::record_batch::RecordBatch;
 
 pub(crate) use build::Builder;
+pub(crate) use calls::CallsBuilder;
+pub use calls::{CALLS_KEPT, Call, CallsDigest};
 pub use latency::Latency;
 use newest::{NEWEST, SLOWEST, keep};
 
@@ -64,6 +67,9 @@ pub struct HandlerDigest {
     pub route: Option<String>,
     /// That entry.
     pub routed: Option<EntryRef>,
+    /// The names of its entry spans, with the newest entry of each: the newest [`EXAMPLES_KEPT`]. Calls
+    /// ([`CallsDigest`]) name their caller so.
+    pub span_names: BTreeMap<String, EntryRef>,
     /// Entries.
     pub count: u64,
     /// Those with status error, or HTTP status 5xx.
@@ -219,9 +225,31 @@ impl HandlerDigest {
                 at.errors += more.errors;
             }
         }
+        for (name, entry) in &other.span_names {
+            self.name_span(name, entry);
+        }
         self.trim();
         self.merge_types(other);
         self.merge_paths(other);
+    }
+
+    /// Notes the name of an entry's span.
+    fn name_span(&mut self, name: &str, entry: &EntryRef) {
+        match self.span_names.get_mut(name) {
+            Some(newest) => {
+                if *newest < *entry {
+                    newest.clone_from(entry);
+                }
+            }
+            None => {
+                self.span_names.insert(name.to_owned(), entry.clone());
+                if self.span_names.len() > EXAMPLES_KEPT {
+                    let oldest = self.span_names.iter().min_by_key(|(name, entry)| (*entry, *name));
+                    let oldest = oldest.map(|(name, _)| name.clone());
+                    oldest.and_then(|name| self.span_names.remove(&name));
+                }
+            }
+        }
     }
 
     fn merge_types(&mut self, other: &Self) {
@@ -272,7 +300,7 @@ impl HandlerDigest {
 
     fn memory_bytes(&self) -> usize {
         // A reference has two texts on the heap.
-        let references = self.newest.len() + self.newest_errors.len() + self.slowest.len();
+        let references = self.newest.len() + self.newest_errors.len() + self.slowest.len() + 2 * self.span_names.len();
         let times = (self.minutes.len() + self.hours.len()) * 32;
         let paths = self.paths.iter().map(|path| path.path.len() + 2 * size_of::<PathDigest>()).sum::<usize>();
         size_of::<Self>()
@@ -306,10 +334,6 @@ fn keep_types(
     types.truncate(TYPES_KEPT);
     (types.into_iter().collect(), dropped + gone)
 }
-
-/// Which handler calls which service and operation, how often and for how long.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct CallsDigest {}
 
 /// What the ids of an entry are, parsed.
 impl EntryRef {

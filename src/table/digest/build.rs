@@ -142,6 +142,13 @@ impl Current {
                 digest.routed = Some(entry.clone());
             }
         }
+        let name = entries.span_name.get(row).unwrap_or_default();
+        let known = digest.span_names.get(name);
+        let full = digest.span_names.len() == EXAMPLES_KEPT;
+        let too_old = || digest.span_names.values().all(|other| other.time_ns > time_ns);
+        if known.is_some_and(|newest| newest.time_ns <= time_ns) || known.is_none() && !(full && too_old()) {
+            digest.name_span(name, made.get_or_insert_with(reference));
+        }
         digest.count += 1;
         digest.errors += u64::from(error);
         digest.first_ns = if digest.count == 1 { time_ns } else { digest.first_ns.min(time_ns) };
@@ -214,6 +221,7 @@ struct Entries {
     error_type: Texts,
     kind: Texts,
     name: Texts,
+    span_name: Texts,
     service: Texts,
     namespace: Texts,
     method: Texts,
@@ -251,6 +259,7 @@ impl Entries {
             error_type: texts("error_type")?,
             kind: texts("handler_kind")?,
             name: texts("handler_name")?,
+            span_name: texts("span_name")?,
             service: texts("service")?,
             namespace: texts("service_namespace")?,
             method: texts("method")?,

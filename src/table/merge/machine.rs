@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::model::{Shard, Table, TraceId};
 use crate::table::appendix;
 use crate::table::block::Words;
-use crate::table::digest::Builder;
+use crate::table::digest::{Builder, CallsBuilder};
 use crate::table::footer::Footer;
 use crate::table::write::Level1;
 
@@ -48,11 +48,12 @@ pub(super) struct Machine {
 struct File {
     level1: Level1,
     digest: Builder,
+    calls: CallsBuilder,
 }
 
 impl File {
     fn new(table: Table) -> Result<Self> {
-        Ok(Self { level1: Level1::new(table)?, digest: Builder::default() })
+        Ok(Self { level1: Level1::new(table)?, digest: Builder::default(), calls: CallsBuilder::default() })
     }
 }
 
@@ -141,12 +142,12 @@ impl Machine {
 
     /// Ends the file in hand and begins another: what is left of its bytes.
     pub fn end_file(&mut self, mut words: Words) -> Result<Bytes> {
-        let File { level1, digest } = std::mem::replace(&mut self.file, File::new(self.table)?);
+        let File { level1, digest, calls } = std::mem::replace(&mut self.file, File::new(self.table)?);
         self.ending = false;
         words.rows = level1.rows();
         words.shards = vec![(self.shard, words.rows)];
         match self.table {
-            Table::Spans => level1.finish(words, None, None),
+            Table::Spans => level1.finish(words, None, Some(&appendix::write(&calls.finish())?)),
             Table::Entries => level1.finish(words, Some(&appendix::write(&digest.finish()?)?), None),
         }
     }
@@ -223,8 +224,9 @@ impl Machine {
     fn flush(&mut self) -> Result<()> {
         if self.gather.rows() > 0 {
             let rows = self.gather.take(self.table, &mut self.dictionaries)?;
-            if self.table == Table::Entries {
-                self.file.digest.add(&rows)?;
+            match self.table {
+                Table::Spans => self.file.calls.add(&rows)?,
+                Table::Entries => self.file.digest.add(&rows)?,
             }
             self.file.level1.write(&rows)?;
         }
