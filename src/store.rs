@@ -39,6 +39,7 @@ mod connect;
 mod local;
 mod name;
 mod sign;
+mod unbatch;
 mod upload;
 
 use std::ops::Range;
@@ -463,6 +464,9 @@ impl Store {
 
     /// The key of a name within the store.
     fn key(&self, name: &str) -> Option<Key> {
+        if self.is_cloud() && !connect::can_ask_for(name) {
+            return None;
+        }
         if self.shared.options.as_inbox {
             return (!name.is_empty() && !name.ends_with('/')).then(|| Key::Inbox(name.to_owned()));
         }

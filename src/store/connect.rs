@@ -16,6 +16,7 @@ use object_store::{ClientOptions, HeaderValue};
 
 use super::name;
 use super::sign::Signer;
+use super::unbatch::{batched, unbatch};
 use super::{Meter, Request, Stage, Written};
 use crate::clock::Clock;
 
@@ -130,12 +131,22 @@ impl Wire {
         }
     }
 
-    /// Says what the client could not.
-    async fn amend(&self, request: &mut HttpRequest, kind: Request, only: Option<&Content>) -> Result<(), HttpError> {
-        let mut changed = false;
+    /// Says what the client could not. `changed`: the request is not the one that the client signed.
+    async fn amend(
+        &self,
+        request: &mut HttpRequest,
+        kind: Request,
+        only: Option<&Content>,
+        mut changed: bool,
+    ) -> Result<(), HttpError> {
         let uri = request.uri().to_string();
         let (path, query) = uri.split_once('?').map_or((&uri[..], None), |(path, query)| (path, Some(query)));
         if let Some(named) = name::unmark_uri(path, query) {
+            // Every HTTP client takes such parts out of a path, as RFC 3986 (section 5.2.4) has it, and would ask for
+            // another object. (In a URL of GCS the slashes are escaped, so a name is one part.)
+            if named.split(['/', '?']).any(|part| matches!(part, "%2e" | "%2e%2e")) {
+                return Err(refused("a name that no URL can hold", "`.` and `..` are folders there"));
+            }
             *request.uri_mut() = named.parse().map_err(|error| refused("a name that no URL can hold", error))?;
             changed = true;
         }
@@ -159,6 +170,11 @@ impl Wire {
         }
         Ok(())
     }
+}
+
+/// Whether a request can name the object: a URL holds no part that is `.` or `..`.
+pub(super) fn can_ask_for(name: &str) -> bool {
+    !name.split('/').any(|part| matches!(part, "." | ".."))
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
@@ -197,7 +213,7 @@ struct Connection {
 
 #[async_trait]
 impl HttpService for Connection {
-    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Wire { clock, meter, patience, .. } = &*self.wire;
         let (stage, only) = CALL.try_with(|call| (call.stage, call.only.clone())).unwrap_or((Stage::Farm, None));
         let host = request.uri().host().unwrap_or_default();
@@ -213,8 +229,11 @@ impl HttpService for Connection {
                 },
             );
         }
+        let batch = unbatch(&request);
+        let is_batch = batch.is_some();
+        let mut request = batch.unwrap_or(request);
         let kind = kind(request.method().as_str(), request.uri().query().unwrap_or_default());
-        self.wire.amend(&mut request, kind, only.as_ref()).await?;
+        self.wire.amend(&mut request, kind, only.as_ref(), is_batch).await?;
         let size_bytes = request.body().content_length() as u64;
         let limit = match size_bytes {
             0 => patience.answer,
@@ -244,7 +263,7 @@ impl HttpService for Connection {
         {
             meter.received(stage, kind, bytes);
         }
-        Ok(response)
+        Ok(if is_batch { batched(response) } else { response })
     }
 }
 
@@ -268,8 +287,6 @@ fn kind(method: &str, query: &str) -> Request {
         "PUT" | "POST" | "DELETE" if in_parts => Request::Part,
         "PUT" => Request::Put,
         "DELETE" => Request::Delete,
-        // Azure's client deletes so, one object a request.
-        "POST" if is("comp=batch") => Request::Delete,
         _ => Request::Other,
     }
 }

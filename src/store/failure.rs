@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use object_store::Error as ClientError;
-use object_store::client::HttpError;
+use object_store::client::{HttpError, HttpErrorKind};
 
 /// Why a call to the store failed, and so what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +78,19 @@ fn of_chain(error: Option<&(dyn StdError + 'static)>) -> Option<StoreErrorKind> 
                 return Some(StoreErrorKind::Denied);
             }
             match status.get(..3).and_then(|status| status.parse::<u16>().ok()) {
+                Some(412) => return Some(StoreErrorKind::Changed),
+                Some(409) => return Some(StoreErrorKind::AlreadyExists),
                 Some(401 | 403) => return Some(StoreErrorKind::Denied),
                 Some(507) => return Some(StoreErrorKind::Full),
                 Some(408 | 429 | 500..) => return Some(StoreErrorKind::Unavailable),
                 _ => {}
             }
         }
-        if error.is::<HttpError>() {
-            return Some(StoreErrorKind::Unavailable);
+        if let Some(error) = error.downcast_ref::<HttpError>() {
+            return match error.kind() {
+                HttpErrorKind::Unknown | HttpErrorKind::Decode => None,
+                _ => Some(StoreErrorKind::Unavailable),
+            };
         }
         next = error.source();
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, resolve_bucket_region};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 use percent_encoding::percent_decode_str;
 
 use super::connect::{Connector, METADATA_SERVERS, Wire};
@@ -204,10 +204,11 @@ async fn connect(
             if let Ok(host) = std::env::var("STORAGE_EMULATOR_HOST")
                 && !host.is_empty()
             {
+                let anybody = GcpCredential { bearer: "anybody".to_owned() };
                 let base = if host.contains("://") { host } else { format!("http://{host}") };
                 builder = builder
                     .with_base_url(base.trim_end_matches('/'))
-                    .with_skip_signature(true)
+                    .with_credentials(Arc::new(StaticCredentialProvider::new(anybody)))
                     .with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
             }
             wire.sign_with(Signer::Bearer);
