@@ -89,7 +89,7 @@ fn decode(inbox: &Path) -> RecordBatch {
 
 /// A copy of the recording with other ids, as random as those, and later by `copy` times ten minutes.
 fn copy_of(rows: &RecordBatch, copy: u64) -> RecordBatch {
-    let columns = rows.schema().fields().iter().zip(rows.columns()).map(|(field, column)| -> ArrayRef {
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns()).map(|(field, column)| -> ArrayRef {
         match field.name().as_str() {
             "trace_id" | "span_id" | "parent_span_id" => {
                 let ids = column.as_fixed_size_binary();
