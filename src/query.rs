@@ -6,10 +6,15 @@
 
 pub mod check;
 pub mod columns;
+pub mod explain;
+pub mod handlers;
 pub mod newest;
 pub mod pin;
 pub mod rows;
+pub mod search;
+pub mod status;
 pub mod trace;
+pub mod window;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -61,6 +66,14 @@ impl From<&Desk> for Reader {
 }
 
 impl Reader {
+    /// Reads a store: its newest settings and catalogue, and a budget of `cache_bytes` for footers and digests.
+    pub async fn open(store: Store, clock: Clock, cache_bytes: usize) -> Result<Self> {
+        let (_, settings) = Settings::load(&store).await?;
+        let catalogue = Catalogue::load(&store).await?;
+        let blocks = Blocks::new(store.clone(), cache_bytes);
+        Ok(Self { store, blocks, clock, settings: Arc::new(settings), catalogue: Arc::new(catalogue) })
+    }
+
     /// Lists blocks and reads their footers.
     pub async fn view(&self, scope: &Scope) -> Result<View> {
         View::list(&self.blocks, &self.store, &self.clock, scope).await

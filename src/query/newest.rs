@@ -43,7 +43,12 @@ pub fn keep_last(settings: &Settings, catalogue: &Catalogue, handler: &HandlerId
     if handler.is_not_found() {
         return NOT_FOUND_PATHS;
     }
-    let keep = catalogue.keep_last.get(handler).copied().unwrap_or(settings.keep_last) as usize;
+    shown_last(settings, catalogue, handler)
+}
+
+/// How many of the newest traces of `handler` are shown.
+pub fn shown_last(settings: &Settings, catalogue: &Catalogue, handler: &HandlerId) -> usize {
+    let keep = catalogue.keep_last(handler).unwrap_or(settings.keep_last) as usize;
     keep.clamp(1, NEWEST_KEPT)
 }
 

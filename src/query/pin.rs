@@ -16,8 +16,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
-use arrow::array::{ArrayRef, TimestampMillisecondArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, TimestampMillisecondArray};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use flate2::Compression;
@@ -71,10 +70,8 @@ pub fn rows_hash(rows: &RecordBatch) -> Result<u64> {
 /// # Errors
 /// If the rows do not come back exactly.
 pub fn encode(rows: &RecordBatch) -> Result<Bytes> {
-    let grouped = by_origin(rows)?;
-    let columns = Spans::of(&grouped)?;
-    let beside = Beside { received: (0..columns.len()).map(|row| columns.received_ms(row)).collect() };
-    let otlp = encode::traces_data(std::slice::from_ref(&grouped))?;
+    let beside = Beside { received: received(rows)? };
+    let otlp = encode::traces_data(std::slice::from_ref(rows))?;
     let Some(open) = otlp.trim_end().strip_suffix('}') else {
         bail!("the OTLP/JSON of a trace is not an object");
     };
@@ -88,6 +85,13 @@ pub fn encode(rows: &RecordBatch) -> Result<Bytes> {
         bail!("the rows of a pin do not come back from its OTLP/JSON as they were");
     }
     Ok(body)
+}
+
+/// When each row was received, in the order of the document that [`encode::traces_data`] makes of them.
+pub fn received(rows: &RecordBatch) -> Result<Vec<i64>> {
+    let columns = Spans::of(rows)?;
+    let order = encode::document_order(std::slice::from_ref(rows))?;
+    Ok(order.into_iter().map(|(_, row)| columns.received_ms(row)).collect())
 }
 
 /// The rows in a pin, one sorted run. CPU only.
@@ -117,22 +121,6 @@ pub fn decode(body: &[u8]) -> Result<RecordBatch> {
     columns[at] = received;
     let rows = RecordBatch::try_new(schema, columns).context("restore the times of receipt")?;
     order::union(Table::Spans, &[rows])
-}
-
-/// The rows with those of one resource and scope together, so that the document says each of them once.
-pub fn by_origin(rows: &RecordBatch) -> Result<RecordBatch> {
-    let columns = Spans::of(rows)?;
-    let mut origins: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
-    let mut order: Vec<(u32, u32)> = Vec::with_capacity(columns.len());
-    for row in 0..columns.len() {
-        let origin = (columns.resource.or_empty(row), columns.scope.or_empty(row), columns.scope_version.or_empty(row));
-        let next = u32::try_from(origins.len()).unwrap_or(u32::MAX);
-        let origin = *origins.entry(origin).or_insert(next);
-        order.push((origin, u32::try_from(row).unwrap_or(u32::MAX)));
-    }
-    order.sort_unstable();
-    let rows_in_order: UInt32Array = order.into_iter().map(|(_, row)| row).collect();
-    Ok(take_record_batch(rows, &rows_in_order).context("put a trace's rows in order")?)
 }
 
 /// A pin read.
@@ -200,5 +188,96 @@ impl Pins {
     /// Every version of every pin.
     pub fn iter(&self) -> impl Iterator<Item = &PinKey> {
         self.handlers.values().flat_map(|traces| traces.values()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::testing::{self, Span};
+
+    fn trace() -> RecordBatch {
+        let spans = [
+            Span::new(1, 0, "GET /").at(5_000).lasting(9).kind(2).service("web").received(10),
+            Span::new(2, 1, "query")
+                .at(6_000)
+                .service("db")
+                .attributes(r#"{"n":1,"x":[0.5,{"$bytes":"AAE="}]}"#)
+                .received(30),
+            Span::new(3, 1, "render").at(7_000).service("web").events(r#"[{"time":7,"name":"e"}]"#).received(20),
+            // A revision: the same span, received later, with another name.
+            Span::new(3, 1, "render again").at(7_000).service("web").received(40),
+            Span::new(4, 9, "late").at(8_000).service("db").error("no luck").received(50),
+        ];
+        order::union(Table::Spans, &[testing::rows(&spans)]).unwrap()
+    }
+
+    #[test]
+    fn rows_come_back_from_a_pin_exactly() {
+        let rows = trace();
+        let back = decode(&encode(&rows).unwrap()).unwrap();
+        assert_eq!(back.num_rows(), 5);
+        assert_eq!(rows_hash(&back).unwrap(), rows_hash(&rows).unwrap());
+        let (before, after) = (Spans::of(&rows).unwrap(), Spans::of(&back).unwrap());
+        for row in 0..before.len() {
+            assert_eq!(after.span(row), before.span(row));
+            assert_eq!(after.name.get(row), before.name.get(row));
+            assert_eq!(after.received_ms(row), before.received_ms(row));
+        }
+    }
+
+    #[test]
+    fn the_hash_tells_when_a_row_was_received() {
+        let span = |seconds| testing::rows(&[Span::new(1, 0, "x").at(1).received(seconds)]);
+        assert_ne!(rows_hash(&span(1)).unwrap(), rows_hash(&span(2)).unwrap());
+        assert_eq!(rows_hash(&span(1)).unwrap(), rows_hash(&span(1)).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_pin_is_told_apart_from_a_whole_one() {
+        let whole = encode(&trace()).unwrap();
+        assert!(decode(&whole[..whole.len() / 2]).is_err(), "cut");
+        assert!(decode(b"garbage").is_err());
+        let gzip = |text: &[u8]| {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+            gzip.write_all(text).unwrap();
+            gzip.finish().unwrap()
+        };
+        assert!(decode(&gzip(b"{}")).is_err(), "no times of receipt");
+        assert!(decode(&gzip(br#"{"resourceSpans":[],"tracefarm":{"received":[]}}"#)).is_err(), "no rows");
+        assert!(decode(&gzip(br#"{"resourceSpans":[],"tracefarm":{"received":[1]}}"#)).is_err());
+    }
+
+    #[test]
+    fn a_pin_is_otlp_json_that_other_tools_read() {
+        let body = encode(&trace()).unwrap();
+        let mut text = String::new();
+        MultiGzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let spans: usize = document["resourceSpans"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|resource| resource["scopeSpans"].as_array().unwrap())
+            .map(|scope| scope["spans"].as_array().unwrap().len())
+            .sum();
+        assert_eq!(spans, 5);
+        assert_eq!(document["tracefarm"]["received"].as_array().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn the_newest_start_of_all_versions_counts() {
+        let handler: HandlerId = "web/get-x-00000001".parse().unwrap();
+        let pin = |trace: u8, start_ns, rows| PinKey {
+            handler: handler.clone(),
+            start_ns,
+            trace: TraceId([trace; 16]),
+            rows,
+        };
+        let mut pins = Pins::default();
+        [pin(1, 5, 1), pin(1, 9, 2), pin(2, 7, 3)].into_iter().for_each(|version| pins.add(version));
+        let traces: Vec<_> = pins.traces(&handler).collect();
+        assert_eq!(traces, [(9, TraceId([1; 16])), (7, TraceId([2; 16]))]);
+        assert_eq!(pins.versions(&handler, TraceId([1; 16])).len(), 2);
     }
 }

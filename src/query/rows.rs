@@ -1,12 +1,13 @@
 //! The rows of many traces, fetched block by block: each block that can hold some of them is opened once for all.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::AT_A_TIME;
 use super::columns::Spans;
+use super::window::Window;
 use crate::error::{Result, ResultExt};
 use crate::model::{Shard, Table, TraceId};
 use crate::store::Key;
@@ -15,20 +16,26 @@ use crate::table::order;
 use crate::table::read::Blocks;
 use crate::table::view::{Block, View};
 
-/// For each block of `view` that counts for a shard of some of `traces`: which of them it may hold. In key order.
-pub fn wanted<'v>(view: &'v View, traces: &BTreeSet<TraceId>) -> Vec<(&'v Block, Vec<TraceId>)> {
-    let mut by_count: HashMap<u16, HashMap<Shard, Vec<TraceId>>> = HashMap::new();
+/// Traces, and where each is looked for.
+pub type Traces = BTreeMap<TraceId, Window>;
+
+/// For each block of `view` that counts for a shard of some of `traces`, and lies in their window: which of them it may
+/// hold. In key order.
+pub fn wanted<'v>(view: &'v View, traces: &Traces) -> Vec<(&'v Block, Vec<TraceId>)> {
+    let mut by_shard: HashMap<Shard, Vec<(TraceId, Window)>> = HashMap::new();
+    let counts: std::collections::BTreeSet<u16> = view.shards().into_iter().map(Shard::count).collect();
+    for count in counts {
+        for (trace, window) in traces {
+            by_shard.entry(Shard::of_trace(*trace, count)).or_default().push((*trace, *window));
+        }
+    }
     let mut by_block: BTreeMap<BlockKey, (&Block, Vec<TraceId>)> = BTreeMap::new();
     for (shard, block) in view.visible_parts() {
-        let shards = by_count.entry(shard.count()).or_insert_with(|| {
-            let mut shards: HashMap<Shard, Vec<TraceId>> = HashMap::new();
-            for trace in traces {
-                shards.entry(Shard::of_trace(*trace, shard.count())).or_default().push(*trace);
-            }
-            shards
-        });
-        if let Some(of_shard) = shards.get(&shard) {
-            by_block.entry(block.key).or_insert_with(|| (block, Vec::new())).1.extend(of_shard);
+        let of_shard = by_shard.get(&shard).into_iter().flatten();
+        let near: Vec<TraceId> =
+            of_shard.filter(|(_, window)| window.holds(block.key.hour)).map(|(trace, _)| *trace).collect();
+        if !near.is_empty() {
+            by_block.entry(block.key).or_insert_with(|| (block, Vec::new())).1.extend(near);
         }
     }
     by_block.into_values().collect()
@@ -39,11 +46,7 @@ pub fn wanted<'v>(view: &'v View, traces: &BTreeSet<TraceId>) -> Vec<(&'v Block,
 ///
 /// # Errors
 /// Those of the store; not found if a block was merged away: list again (rule 4).
-pub async fn of_traces(
-    blocks: &Blocks,
-    view: &View,
-    traces: &BTreeSet<TraceId>,
-) -> Result<HashMap<TraceId, Vec<RecordBatch>>> {
+pub async fn of_traces(blocks: &Blocks, view: &View, traces: &Traces) -> Result<HashMap<TraceId, Vec<RecordBatch>>> {
     let mut found: HashMap<TraceId, Vec<RecordBatch>> = HashMap::new();
     for (_, rows) in by_block(blocks, view, traces).await? {
         for (trace, rows) in by_trace(&rows)? {
@@ -57,11 +60,7 @@ pub async fn of_traces(
 ///
 /// # Errors
 /// As [`of_traces`].
-pub async fn by_block(
-    blocks: &Blocks,
-    view: &View,
-    traces: &BTreeSet<TraceId>,
-) -> Result<Vec<(BlockKey, RecordBatch)>> {
+pub async fn by_block(blocks: &Blocks, view: &View, traces: &Traces) -> Result<Vec<(BlockKey, RecordBatch)>> {
     let reads = wanted(view, traces).into_iter().map(|(block, traces)| {
         let (blocks, key, size_bytes) = (blocks.clone(), block.key, block.size_bytes);
         async move {

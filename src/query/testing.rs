@@ -111,6 +111,13 @@ pub(crate) fn rows(all: &[Span]) -> RecordBatch {
             "kind" => Arc::new(all.iter().map(|span| (span.kind != 0).then_some(span.kind)).collect::<Int32Array>()),
             "status_code" => Arc::new(all.iter().map(|span| span.error.as_ref().map(|_| 2)).collect::<Int32Array>()),
             "service" => texts(|span| span.service.as_deref()),
+            // What a decoder copies the service from.
+            "resource" => {
+                let resource =
+                    |span: &Span| span.service.as_ref().map(|name| format!(r#"{{"service.name":"{name}"}}"#));
+                let resources: Vec<Option<String>> = all.iter().map(resource).collect();
+                Arc::new(resources.iter().map(Option::as_deref).collect::<DictionaryArray<Int32Type>>())
+            }
             "name" => texts(|span| Some(span.name.as_str()).filter(|name| !name.is_empty())),
             "status_message" => texts(|span| span.error.as_deref()),
             "attributes" => Arc::new(all.iter().map(|span| span.attributes.as_deref()).collect::<StringArray>()),

@@ -4,13 +4,12 @@ pub mod jaeger;
 pub mod perfetto;
 pub mod tree;
 
-use std::collections::BTreeSet;
-
 use arrow::record_batch::RecordBatch;
 
 pub use tree::Tree;
 
 use super::pin::{self, Pins};
+use super::window::Window;
 use super::{Reader, relisted, rows};
 use crate::error::{Result, is_not_found};
 use crate::model::{BlockId, Table, TraceId};
@@ -60,7 +59,7 @@ async fn find_once(reader: &Reader, id: TraceId) -> Result<Lookup> {
     }
     let scope = Scope::of_trace(id, reader.shard_counts(), reader.settings.grace.0);
     let view = reader.view(&scope).await?;
-    let only = BTreeSet::from([id]);
+    let only = rows::Traces::from([(id, Window::all())]);
     let (mut parts, mut blocks) = (Vec::new(), Vec::new());
     for (key, rows) in rows::by_block(&reader.blocks, &view, &only).await? {
         blocks.push(key);
@@ -107,9 +106,9 @@ impl Trace {
         Tree::of(&self.current(base)?)
     }
 
-    /// As one OTLP/JSON document, lossless; rows of one resource and scope stand together.
+    /// As one OTLP/JSON document, lossless.
     pub fn otlp_json(&self, base: bool) -> Result<String> {
-        encode::traces_data(&[pin::by_origin(&self.current(base)?)?])
+        encode::traces_data(&[self.current(base)?])
     }
 
     /// As Jaeger's UI exports and imports traces.

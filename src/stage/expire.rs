@@ -26,8 +26,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::plan::{Forecast, Horizon, Listed};
-use super::{Desk, Round, StageReport};
+use self::plan::{Horizon, Listed};
+use super::{Desk, Ledger, Round, StageReport};
 use crate::error::{Result, ResultExt, report};
 use crate::model::Table;
 use crate::store::{Key, Prefix, Stage, Store, StoreErrorKind};
@@ -39,7 +39,7 @@ pub use covered::read as read_covered;
 pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     let desk = desk.for_stage(Stage::Expire);
     let mut done = StageReport::default();
-    let Some(times) = Times::learn(&desk).await? else {
+    let Some(times) = Times::learn(&desk, &round.ledger).await? else {
         // Rule 8: without the store's time nothing is old.
         done.skipped += 1;
         return Ok(done);
@@ -57,7 +57,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
 /// What a round of expiry would do, in words: what `run --dry-run` prints. Reads only.
 pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
     let desk = desk.for_stage(Stage::Expire);
-    let Some(times) = Times::learn(&desk).await? else {
+    let Some(times) = Times::learn(&desk, &Ledger::default()).await? else {
         return Ok(vec!["expire: the store's time is not known yet".to_owned()]);
     };
     let horizon = times.horizon(&desk);
@@ -73,17 +73,6 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
     let past = all.filter(|block| horizon.may_go(block.key.hour, block.modified));
     lines.extend(past.map(|block| format!("expire: {}", Key::Block(block.key).path())));
     Ok(lines)
-}
-
-/// What expiry would delete for its age alone, and keep: for a first run's question. Names and sizes only: no object is
-/// read.
-pub async fn forecast(desk: &Desk) -> Result<Forecast> {
-    let Some(times) = Times::learn(desk).await? else { return Ok(Forecast::default()) };
-    let mut all = Vec::new();
-    for table in Table::BOTH {
-        all.extend(names(&desk.store, table).await?);
-    }
-    Ok(Forecast::of(&all, &times.horizon(desk)))
 }
 
 /// The listed blocks of a table, by name alone: their shards are not known.
@@ -106,9 +95,9 @@ struct Times {
 
 impl Times {
     /// `None` before the first heartbeat.
-    async fn learn(desk: &Desk) -> Result<Option<Self>> {
+    async fn learn(desk: &Desk, ledger: &Ledger) -> Result<Option<Self>> {
         let Some(now) = desk.store_clock.now() else { return Ok(None) };
-        let oldest = oldest_unread(desk).await.context("find the oldest object of the inbox")?;
+        let oldest = oldest_unread(desk, ledger).await.context("find the oldest object of the inbox")?;
         let backlog = oldest.map_or(SignedDuration::ZERO, |oldest| now.duration_since(oldest));
         Ok(Some(Self { now, backlog }))
     }
@@ -120,9 +109,13 @@ impl Times {
 
 /// When the oldest object of the inbox that has not been indexed was written: a whole listing of it. What is kept
 /// (`--keep-inbox`) and on the ledger has been indexed.
-async fn oldest_unread(desk: &Desk) -> Result<Option<Timestamp>> {
+async fn oldest_unread(desk: &Desk, ledger: &Ledger) -> Result<Option<Timestamp>> {
     let inbox = desk.inbox.store.list(&Prefix::Inbox).await?;
-    Ok(inbox.objects.iter().map(|object| object.modified).min())
+    if desk.inbox.keep {
+        ledger.refresh(desk).await?;
+    }
+    let unread = inbox.objects.iter().filter(|object| !(desk.inbox.keep && ledger.has(object)));
+    Ok(unread.map(|object| object.modified).min())
 }
 
 /// Whether `report` says that the disk or quota is full.

@@ -16,9 +16,11 @@
 //! * A worker that froze between its listing and its write: the fence stops it.
 
 pub mod sweep;
-mod window;
+mod whole;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+pub use sweep::forget;
+
+use std::collections::{BTreeMap, HashSet};
 
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
@@ -27,12 +29,12 @@ use super::{Desk, Fence};
 use crate::error::{Report, Result, ResultExt, bail, store_kind};
 use crate::model::{HandlerId, TraceId};
 use crate::query::pin::{self, Pins};
-use crate::query::{AT_A_TIME, forgotten, rows};
+use crate::query::rows::{self, Traces};
+use crate::query::window::Window;
+use crate::query::{AT_A_TIME, forgotten};
 use crate::store::layout::PinKey;
 use crate::store::{Key, StoreErrorKind};
 use crate::table::view::View;
-
-pub use window::Window;
 
 /// How many traces are held in memory at once while they are pinned. A trace has some ten rows, the largest ones
 /// thousands: half a hundred are a few MiB.
@@ -89,9 +91,9 @@ pub async fn complete(
     wanted: Vec<Wanted>,
 ) -> Result<Completed> {
     let mut done = Completed::default();
-    let mut by_trace: BTreeMap<(Window, TraceId), Vec<Wanted>> = BTreeMap::new();
+    let mut by_trace: BTreeMap<TraceId, Vec<Wanted>> = BTreeMap::new();
     for pin in wanted {
-        by_trace.entry((pin.window, pin.trace)).or_default().push(pin);
+        by_trace.entry(pin.trace).or_default().push(pin);
     }
     let mut traces: Vec<Vec<Wanted>> = by_trace.into_values().collect();
     while !traces.is_empty() {
@@ -108,19 +110,11 @@ async fn complete_some(
     elsewhere: &Pins,
     chunk: Vec<Vec<Wanted>>,
 ) -> Result<Completed> {
-    let mut found = BTreeMap::new();
-    let mut by_window: BTreeMap<Window, BTreeSet<TraceId>> = BTreeMap::new();
+    let mut traces = Traces::new();
     for pin in chunk.iter().flatten() {
-        by_window.entry(pin.window).or_default().insert(pin.trace);
+        traces.entry(pin.trace).and_modify(|window| *window = window.join(pin.window)).or_insert(pin.window);
     }
-    for (window, traces) in by_window {
-        for trace in &traces {
-            found.insert((window, *trace), None);
-        }
-        for (trace, rows) in window::whole_traces(desk, spans, elsewhere, window, traces).await? {
-            found.insert((window, trace), Some(rows));
-        }
-    }
+    let found = whole::whole_traces(desk, spans, elsewhere, traces).await?;
     // Asked after the rows were read and before anything is written: a tombstone that is set from here on finds the
     // pin when `forget` sweeps again.
     let forgotten = forgotten(&desk.store).await?;
@@ -133,9 +127,9 @@ async fn complete_some(
     let mut handlers = stream::iter(by_handler)
         .map(|(handler, pins)| async move {
             let mut done = Completed::default();
-            for Wanted { trace, start_ns, window, .. } in pins {
-                let rows = found.get(&(window, trace)).cloned().flatten();
-                match add_rows(desk, fence, &handler, trace, Some(start_ns), rows.into_iter().collect()).await {
+            for Wanted { trace, start_ns, .. } in pins {
+                let rows = found.get(&trace).cloned().into_iter().collect();
+                match add_rows(desk, fence, &handler, trace, Some(start_ns), rows).await {
                     Ok(more) => done.add(more),
                     Err(report) => done.failed.push((handler.clone(), trace, report)),
                 }

@@ -1,1 +1,203 @@
-//! To be written.
+//! publish: entries, spans, latest → `site/` (see [`document`] for what stands there).
+//!
+//! A shard of the handlers (by the hash of their ids, and the number of shards that counts now) is a *part*. A part is
+//! stale when the listing says other things than it was made from ([`MadeFrom`](document::MadeFrom)). Then the digests of
+//! visible blocks are joined, and of each handler is told whether anything that its documents are made of changed; only
+//! those are written, 20 at a time. The part is written last: it names what it was made from and each document's etag.
+//! Rank 0 joins the parts to `site/handlers.json`.
+//!
+//! All of it is derived and may be written over (rule 7). If the process dies anywhere, or two publish the same part at
+//! once, a part and its documents may not belong together: the etags tell, and the part is made again. Nothing is
+//! written by a listing older than half the grace. What is to be forgotten is left out of everything that is written
+//! after its tombstone, and the tombstone makes every part stale.
+
+mod calls;
+pub mod document;
+mod list;
+mod part;
+pub mod plan;
+pub mod summary;
+mod traces;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use self::document::Part;
+use super::{Desk, Fence, Round, StageReport};
+use crate::error::{Result, ResultExt};
+use crate::model::{Hour, Shard, Table, TraceId};
+use crate::query::pin::Pins;
+use crate::query::{AT_A_TIME, forgotten};
+use crate::store::layout::SiteKey;
+use crate::store::{Key, Object, Prefix, Stage, Store};
+use crate::table::view::{Scope, View};
+
+/// One round: the parts of my slice that are due and stale, then, at rank 0, the list. What failed is in the report.
+pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
+    let desk = desk.for_stage(Stage::Publish);
+    let mut done = StageReport::default();
+    // Objects are dated by the store, never moved by `--now`.
+    let (Some(now), Some(unmoved)) = (desk.store_clock.now(), desk.store_clock.unmoved()) else {
+        done.skipped += 1;
+        return Ok(done);
+    };
+    let count = *desk.settings.shards.at(Hour::of(now));
+    let written = Written::list(&desk.store).await?;
+    let every = plan::publish_every(&desk.settings, written.handlers(count));
+    let dates = written.parts.iter().map(|(shard, (object, _))| (*shard, object.modified)).collect();
+    let mine = round.slice(Shard::all(count).collect(), |_| 1);
+    let due = plan::due(mine, &dates, every, unmoved, desk.once);
+    round.monitor.begin(Stage::Publish, due.len() as u64, 0);
+    if !due.is_empty() && !round.is_stopped() {
+        let fence = Fence::begin(&desk);
+        let ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
+        for shard in due {
+            let item = format!("publish {shard}");
+            if round.is_stopped() || !round.setbacks.may_try(&item) {
+                done.skipped += 1;
+                continue;
+            }
+            match part::publish(&desk, &fence, &ground, &written, shard).await {
+                Ok(report) => {
+                    if report.failed.is_empty() {
+                        round.setbacks.done(&item);
+                    } else {
+                        round.setbacks.failed(&item);
+                    }
+                    done.add(report);
+                }
+                Err(report) => {
+                    round.setbacks.failed(&item);
+                    done.fail(item, report);
+                }
+            }
+            round.monitor.advance(Stage::Publish, 1, 0);
+        }
+    }
+    round.monitor.end(Stage::Publish);
+    if round.rank == 0 && !round.is_stopped() {
+        match list::publish(&desk, count, now).await {
+            Ok(report) => done.add(report),
+            Err(report) => done.fail("publish site/handlers.json", report),
+        }
+    }
+    Ok(done)
+}
+
+/// Which parts a round would look at and which of them are stale, in words: what `run --dry-run` prints. Reads only.
+pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
+    let desk = desk.for_stage(Stage::Publish);
+    let Some(now) = desk.store_clock.now() else {
+        return Ok(vec!["publish: the store's time is not known yet".to_owned()]);
+    };
+    let count = *desk.settings.shards.at(Hour::of(now));
+    let written = Written::list(&desk.store).await?;
+    let ground = Ground::list(&desk, count).await?;
+    let mut lines = Vec::new();
+    for shard in Shard::all(count) {
+        let made_from = part::made_from(&desk, &ground, &written, shard);
+        if plan::is_stale(written.part(shard), &made_from) {
+            lines.push(format!("publish: {shard}"));
+        }
+    }
+    Ok(lines)
+}
+
+/// Makes every page stale (`tracefarm rebuild`): without its part no document counts as made. The pages stay until the
+/// workers have made them again; how many parts there were.
+pub async fn rebuild(store: &Store) -> Result<u64> {
+    let parts = store.list(&Prefix::Parts).await?;
+    for part in &parts.objects {
+        store.delete(&part.key).await?;
+    }
+    Ok(parts.objects.len() as u64)
+}
+
+/// Deletes the documents that hold one of `traces` alone: `forget`'s part for `site/`. Documents that hold it with others
+/// are written anew by the next round, because the tombstone makes their parts stale.
+pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> Result<u64> {
+    let mut deleted = 0;
+    for trace in traces {
+        let key = Key::Site(SiteKey::Trace(*trace));
+        if desk.store.head(&key).await.is_ok() {
+            fence.allows_delete()?;
+            desk.store.delete(&key).await?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
+}
+
+/// The parts that stand, of any number of shards.
+struct Written {
+    parts: BTreeMap<Shard, (Object, Option<Part>)>,
+}
+
+impl Written {
+    async fn list(store: &Store) -> Result<Self> {
+        let listing = store.list(&Prefix::Parts).await?;
+        let reads = stream::iter(listing.objects).map(|object| async move {
+            let Key::Site(SiteKey::Part(shard)) = object.key else { return Ok(None) };
+            let part = match store.get(&object.key).await {
+                // One that is damaged, or another program's, counts as stale.
+                Ok((body, _)) => serde_json::from_slice(&body).ok(),
+                Err(gone) if gone.kind == crate::store::StoreErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            Ok(Some((shard, (object, part))))
+        });
+        let parts: Vec<Option<_>> = reads.buffer_unordered(AT_A_TIME).try_collect().await?;
+        Ok(Self { parts: parts.into_iter().flatten().collect() })
+    }
+
+    fn part(&self, shard: Shard) -> Option<&Part> {
+        self.parts.get(&shard).and_then(|(_, part)| part.as_ref())
+    }
+
+    /// How many handlers the parts of `count` shards have together.
+    fn handlers(&self, count: u16) -> usize {
+        let parts = self.parts.iter().filter(|(shard, _)| shard.count() == count);
+        parts.filter_map(|(_, (_, part))| part.as_ref()).map(|part| part.handlers.len() + part.not_found.len()).sum()
+    }
+}
+
+/// What all parts are made from, listed once a round.
+struct Ground {
+    /// How many shards there are now.
+    count: u16,
+    entries: View,
+    spans: View,
+    pins: Pins,
+    forgotten: HashSet<TraceId>,
+    /// Documents that stand: key → etag.
+    documents: HashMap<SiteKey, String>,
+}
+
+impl Ground {
+    async fn list(desk: &Desk, count: u16) -> Result<Self> {
+        let entries = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
+        // After the entries: what they refer to was written before them.
+        let spans = desk.view(&Scope::all(Table::Spans, desk.grace)).await?;
+        // After the blocks: rows that left them in the meantime are in pins that were written before.
+        let pins = Pins::all(&desk.store).await?;
+        let forgotten = forgotten(&desk.store).await?;
+        let site = desk.store.list(&Prefix::Site).await?;
+        let documents = site.objects.into_iter().filter_map(|object| match object.key {
+            Key::Site(key) => Some((key, object.etag)),
+            _ => None,
+        });
+        Ok(Self { count, entries, spans, pins, forgotten, documents: documents.collect() })
+    }
+
+    /// Whether a document stands as it was written.
+    fn stands(&self, key: &SiteKey, etag: &str) -> bool {
+        self.documents.get(key).is_some_and(|there| there == etag)
+    }
+
+    /// A moment before which everything on the listing of spans was written.
+    fn spans_began(&self) -> Timestamp {
+        self.spans.began
+    }
+}

@@ -188,35 +188,5 @@ pub fn damaged_that_may_go<'d>(damaged: &'d [Damaged], horizon: &Horizon<'_>) ->
     damaged.iter().filter(|block| block.marked && horizon.may_go(block.key.hour, block.modified)).collect()
 }
 
-/// What expiry would delete for its age alone, and what it would keep: what a first run asks about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Forecast {
-    /// Bytes of blocks whose hour is past.
-    pub past_bytes: u64,
-    /// Bytes of the other blocks.
-    pub kept_bytes: u64,
-}
-
-impl Forecast {
-    /// Of `blocks`, of both tables.
-    pub fn of<'l>(blocks: impl IntoIterator<Item = &'l Listed>, horizon: &Horizon<'_>) -> Self {
-        let mut forecast = Self::default();
-        for block in blocks {
-            if horizon.is_past(block.key.hour, block.modified) {
-                forecast.past_bytes += block.size_bytes;
-            } else {
-                forecast.kept_bytes += block.size_bytes;
-            }
-        }
-        forecast
-    }
-
-    /// Whether more would go than stay: on a store that was never expired that is more likely a wrong `keep_for` (or an
-    /// archive that was indexed for the first time) than what somebody wants.
-    pub fn is_alarming(&self) -> bool {
-        self.past_bytes > self.kept_bytes
-    }
-}
-
 #[cfg(test)]
 mod tests;

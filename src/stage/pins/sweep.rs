@@ -8,16 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::error::{Result, ResultExt};
-use crate::handler;
+use crate::error::Result;
 use crate::model::{HandlerId, Hour, Shard, TraceId};
-use crate::query::columns::Entries;
 use crate::query::newest::{self, newest};
-use crate::query::pin::{self, Pins};
-use crate::query::{AT_A_TIME, forgotten};
+use crate::query::pin::Pins;
+use crate::query::{AT_A_TIME, forgotten, handlers};
 use crate::stage::{Desk, Fence, Round, StageReport, pins};
 use crate::store::Key;
-use crate::store::layout::PinKey;
 
 /// Why a pin goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +37,7 @@ pub fn is_over(desk: &Desk, now: Timestamp, handler: &HandlerId, time_ns: i64) -
 
 fn over(desk: &Desk, now: Timestamp, handler: &HandlerId, time_ns: i64) -> Option<Reason> {
     let (_, catalogue) = &*desk.catalogue;
-    if catalogue.removed.get(handler).is_some_and(|removed| i128::from(time_ns) <= removed.as_nanosecond()) {
+    if catalogue.is_removed(handler, time_ns) {
         return Some(Reason::Removed);
     }
     let oldest = desk.settings.pin_max_age.and_then(|age| {
@@ -107,7 +104,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
 /// Deletes every pin of `traces`, which have tombstones: `forget`'s part for `latest/`.
 ///
 /// A pin that a worker writes right now, from rows it read before the tombstone, is found when the sweep comes again.
-pub async fn forget(desk: &Desk, fence: &Fence, traces: &HashSet<TraceId>) -> Result<u64> {
+pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> Result<u64> {
     let pins = Pins::all(&desk.store).await?;
     let mut deleted = 0;
     for version in pins.iter().filter(|version| traces.contains(&version.trace)) {
@@ -185,7 +182,7 @@ impl Sweep<'_> {
             .map(|(_, trace)| async move {
                 let mut requests = Vec::new();
                 for version in self.pins.versions(handler, trace) {
-                    requests.extend(requests_of(self.desk, version).await?);
+                    requests.extend(handlers::requests(&self.desk.store, &self.desk.settings, version).await?);
                 }
                 Result::<_>::Ok((trace, requests))
             })
@@ -219,23 +216,6 @@ pub fn newest_of_paths(requests: impl IntoIterator<Item = (i64, TraceId, Request
     let mut newest: Vec<(i64, TraceId)> = by_path.into_values().collect();
     newest.sort_unstable_by(|a, b| b.cmp(a));
     newest.into_iter().take(keep).map(|(_, trace)| trace).collect()
-}
-
-/// The requests of the pin's handler in a pin: the rules tell them from the spans as they did when they were indexed.
-async fn requests_of(desk: &Desk, version: &PinKey) -> Result<Vec<(i64, Request)>> {
-    let rows = pin::read(&desk.store, version).await?;
-    let mut requests = Vec::new();
-    // The rules that counted for the hour in which the entry lies.
-    let rules = desk.settings.rules.at(Hour::of_ns(version.start_ns));
-    let entries = handler::entries(&rows, rules).context("tell the handlers of a pin's entries")?;
-    let columns = Entries::of(&entries)?;
-    for row in 0..columns.len() {
-        if columns.handler.get(row) == Some(version.handler.as_str()) {
-            let request = (columns.method.or_empty(row).to_owned(), columns.path.or_empty(row).to_owned());
-            requests.push((columns.placed(row).time_ns, request));
-        }
-    }
-    Ok(requests)
 }
 
 #[cfg(test)]

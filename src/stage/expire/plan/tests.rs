@@ -151,17 +151,6 @@ fn spans_wait_for_the_entries_of_their_hour_and_of_its_neighbours() {
     assert!(spans_that_may_go(&spans, &[], &Covered::default(), &none, &unread, &past).is_empty());
 }
 
-#[test]
-fn a_first_run_that_would_expire_more_than_it_keeps_is_alarming() {
-    let settings = Settings::default();
-    let old = block(1, hour(), &[shard(0)], hour().end());
-    let new = block(2, hour().plus(200), &[shard(0)], hour().end());
-    let forecast = |blocks: &[&Listed]| Forecast::of(blocks.iter().copied(), &horizon(&settings, after(0)));
-    assert!(forecast(&[&old]).is_alarming());
-    assert!(!forecast(&[&old, &new]).is_alarming());
-    assert!(!forecast(&[]).is_alarming());
-}
-
 proptest! {
     /// Whatever is listed and covered: nothing young goes, nothing within keep_for goes, nothing uncovered goes, and
     /// what more documents cover only adds to what goes.

@@ -1,0 +1,155 @@
+//! `site/handlers.json`: the parts, joined; and what no part names any more goes.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use jiff::Timestamp;
+
+use super::document::{Handlers, Others, SUMMARY_VERSION};
+use super::summary::{self, Weight};
+use super::{Written, document::Part};
+use crate::error::{Result, ResultExt};
+use crate::model::{HandlerId, Shard};
+use crate::stage::{Desk, Fence, StageReport};
+use crate::store::layout::SiteKey;
+use crate::store::{Key, Prefix, StoreErrorKind};
+use crate::table::view::has_stood;
+
+/// Writes the list if a part says other things than it was made from, then deletes what is left of parts and traces that
+/// nobody names.
+pub(super) async fn publish(desk: &Desk, count: u16, now: Timestamp) -> Result<StageReport> {
+    let mut done = StageReport::default();
+    let fence = Fence::begin(desk);
+    let written = Written::list(&desk.store).await?;
+    let parts: BTreeMap<String, String> = written
+        .parts
+        .iter()
+        .filter(|(shard, _)| shard.count() == count)
+        .map(|(shard, (object, _))| (shard.to_string(), object.etag.clone()))
+        .collect();
+    if parts.is_empty() {
+        return Ok(done);
+    }
+    let key = Key::Site(SiteKey::Handlers);
+    let there: Option<Handlers> = match desk.store.get(&key).await {
+        Ok((body, _)) => serde_json::from_slice(&body).ok(),
+        Err(missing) if missing.kind == StoreErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    if there.is_some_and(|there| there.version == SUMMARY_VERSION && there.parts == parts) {
+        return Ok(done);
+    }
+    let of_count = written.parts.iter().filter(|(shard, _)| shard.count() == count);
+    let known: Vec<&Part> = of_count.filter_map(|(_, (_, part))| part.as_ref()).collect();
+    let list = join(parts, &known, desk.settings.max_handlers as usize);
+    let body = serde_json::to_vec(&list).context("write the list of handlers")?;
+    done.bytes_out += body.len() as u64;
+    fence.allows_write()?;
+    desk.store.overwrite(&key, body.into()).await?;
+    done.done += 1;
+    done.add(tidy(desk, &fence, &written, count, now).await?);
+    Ok(done)
+}
+
+/// The list: pure.
+fn join(parts: BTreeMap<String, String>, known: &[&Part], most: usize) -> Handlers {
+    let rows = || known.iter().flat_map(|part| &part.handlers).map(|line| &line.row);
+    let weights = rows().map(|row| Weight {
+        service: row.service.clone(),
+        id: row.id.clone(),
+        count: row.count,
+        errors: row.errors,
+    });
+    let (dropped, more): (BTreeSet<HandlerId>, Vec<Others>) = summary::cut(weights, most);
+    let mut others: BTreeMap<String, Others> = BTreeMap::new();
+    for sum in known.iter().flat_map(|part| part.others.clone()).chain(more) {
+        let all =
+            others.entry(sum.service.clone()).or_insert_with(|| Others { service: sum.service, ..Others::default() });
+        all.handlers += sum.handlers;
+        all.count += sum.count;
+        all.errors += sum.errors;
+    }
+    let mut handlers: Vec<_> = rows().filter(|row| !dropped.contains(&row.id)).cloned().collect();
+    summary::sort(&mut handlers);
+    let mut not_found: Vec<_> = known.iter().flat_map(|part| &part.not_found).map(|list| list.row.clone()).collect();
+    not_found.sort_by(|a, b| (&a.service, &a.namespace).cmp(&(&b.service, &b.namespace)));
+    Handlers { version: SUMMARY_VERSION, parts, handlers, others: others.into_values().collect(), not_found }
+}
+
+/// Deletes large traces that no part names, and parts of another number of shards once all of this one stand. Both only
+/// when older than the grace: a publisher writes large traces before the part that names them.
+async fn tidy(desk: &Desk, fence: &Fence, written: &Written, count: u16, now: Timestamp) -> Result<StageReport> {
+    let mut done = StageReport::default();
+    let complete = Shard::all(count).all(|shard| written.part(shard).is_some());
+    if !complete {
+        return Ok(done);
+    }
+    let parts = written.parts.values().filter_map(|(_, part)| part.as_ref());
+    let named: HashSet<&str> =
+        parts.flat_map(|part| &part.handlers).flat_map(|line| &line.large).map(String::as_str).collect();
+    for object in desk.store.list(&Prefix::Site).await?.objects {
+        let goes = match &object.key {
+            Key::Site(SiteKey::Trace(trace)) => !named.contains(trace.to_string().as_str()),
+            Key::Site(SiteKey::Part(shard)) => shard.count() != count,
+            _ => false,
+        };
+        if goes && has_stood(object.modified, now, desk.grace) && fence.allows_delete().is_ok() {
+            desk.store.delete(&object.key).await?;
+            done.deleted += 1;
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::publish::document::{MadeFrom, PartRow, Row};
+
+    fn part(handlers: &[(&str, u64)]) -> Part {
+        let row = |(id, count): &(&str, u64)| {
+            let id: HandlerId = id.parse().unwrap();
+            let row = Row {
+                service: id.service().to_owned(),
+                id,
+                aliases: Vec::new(),
+                namespace: String::new(),
+                kind: "http".to_owned(),
+                name: String::new(),
+                method: None,
+                route: None,
+                count: *count,
+                errors: 0,
+                last_ms: None,
+                p50_ms: None,
+                p95_ms: None,
+                p99_ms: None,
+                spark: Vec::new(),
+                adopted: 0,
+            };
+            PartRow {
+                row,
+                inputs: String::new(),
+                summary_etag: String::new(),
+                traces: String::new(),
+                traces_etag: String::new(),
+                large: Vec::new(),
+            }
+        };
+        Part {
+            made_from: MadeFrom::default(),
+            spans_until_ms: 0,
+            handlers: handlers.iter().map(row).collect(),
+            others: vec![Others { service: "web".to_owned(), handlers: 1, count: 1, errors: 1 }],
+            not_found: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn parts_are_joined_and_the_rest_of_a_service_is_summed_up() {
+        let parts = [part(&[("web/a-00000001", 5), ("api/b-00000002", 1)]), part(&[("web/c-00000003", 9)])];
+        let list = join(BTreeMap::new(), &parts.iter().collect::<Vec<_>>(), 1);
+        let ids: Vec<&str> = list.handlers.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(ids, ["api/b-00000002", "web/c-00000003"]);
+        assert_eq!(list.others, [Others { service: "web".to_owned(), handlers: 3, count: 7, errors: 2 }]);
+    }
+}

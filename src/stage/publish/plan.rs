@@ -1,0 +1,114 @@
+//! What is due to be published: pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::document::{MadeFrom, Part};
+use crate::farm::Settings;
+use crate::model::{BlockId, Shard};
+use crate::table::view::{Block, View};
+
+/// A day's PUTs of documents stay below this many, by `publish_every`'s automatic rule.
+const PUTS_A_DAY: u64 = 1_000_000;
+
+/// Documents a handler: its summary and its traces.
+const PUTS_A_HANDLER: u64 = 2;
+
+/// Nobody looks at pages more often.
+const SHORTEST: Duration = Duration::from_secs(60);
+
+/// Pages that are older than this are not worth the PUTs they save.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How often a handler is published at most: the setting, or by default as often as a million PUTs a day allow if every
+/// handler changes all the time: every minute up to 347 handlers, every 15 minutes at 5,200, every 29 at 10,000.
+pub fn publish_every(settings: &Settings, handlers: usize) -> Duration {
+    if let Some(every) = settings.publish_every {
+        return every.0;
+    }
+    let rounds = PUTS_A_DAY / (PUTS_A_HANDLER * handlers.max(1) as u64);
+    Duration::from_secs(24 * 3600 / rounds.max(1)).clamp(SHORTEST, LONGEST)
+}
+
+/// The parts to look at: those that were never written, and those that are older than `every`. A part of another number
+/// of shards does not count. With `at_once` all.
+pub fn due(
+    shards: impl IntoIterator<Item = Shard>,
+    written: &BTreeMap<Shard, Timestamp>,
+    every: Duration,
+    now: Timestamp,
+    at_once: bool,
+) -> Vec<Shard> {
+    let every = SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX);
+    let is_due =
+        |shard: &Shard| at_once || written.get(shard).is_none_or(|written| now.duration_since(*written) >= every);
+    shards.into_iter().filter(is_due).collect()
+}
+
+/// Whether a part says other things than it was made from, or was written by a program with other documents.
+pub fn is_stale(part: Option<&Part>, made_from: &MadeFrom) -> bool {
+    part.is_none_or(|part| part.made_from != *made_from)
+}
+
+/// Blocks of spans whose rows may be new to whoever looked last at `until`: written since, but for merges of blocks that
+/// had all been there.
+pub fn fresh<'v>(view: &'v View, until: Timestamp) -> Vec<&'v Block> {
+    // Last-modified times may be cut to seconds: a tie counts as written since.
+    let is_old = |modified: Timestamp| modified.as_second() < until.as_second();
+    let written: BTreeMap<BlockId, Timestamp> = view.blocks.iter().map(|block| (block.id(), block.modified)).collect();
+    let brings_rows = |block: &&Block| {
+        let inputs = &block.meta.merged_from;
+        let all_old = inputs.iter().all(|input| written.get(input).is_some_and(|modified| is_old(*modified)));
+        !is_old(block.modified) && (inputs.is_empty() || !all_old)
+    };
+    view.blocks.iter().filter(brings_rows).collect()
+}
+
+/// A hash of names, in any order.
+pub fn hash_of<T: std::fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    let mut names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut hash = Xxh3::new();
+    for name in names {
+        hash.update(name.as_bytes());
+        hash.update(b"\n");
+    }
+    format!("{:016x}", hash.digest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_of_publishing_stays_below_a_million_puts() {
+        let settings = Settings::default();
+        for (handlers, seconds) in [(0, 60), (30, 60), (347, 60), (700, 121), (5_200, 900), (10_000, 1_728)] {
+            assert_eq!(publish_every(&settings, handlers), Duration::from_secs(seconds), "{handlers}");
+            let rounds = 24 * 3600 / seconds;
+            assert!(rounds * 2 * handlers as u64 <= 1_000_000 + 2 * handlers as u64, "{handlers}");
+        }
+        assert_eq!(publish_every(&settings, 1_000_000), LONGEST);
+    }
+
+    #[test]
+    fn a_part_is_due_when_it_is_missing_or_old_enough() {
+        let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
+        let shards: Vec<Shard> = Shard::all(3).collect();
+        let ago = |seconds| now - SignedDuration::from_secs(seconds);
+        let written = [(shards[0], ago(59)), (shards[1], ago(60)), (Shard::new(2, 4).unwrap(), ago(5))].into();
+        let minute = Duration::from_secs(60);
+        assert_eq!(due(Shard::all(3), &written, minute, now, false), [shards[1], shards[2]]);
+        assert_eq!(due(Shard::all(3), &written, minute, now, true), shards);
+    }
+
+    #[test]
+    fn a_hash_of_names_does_not_depend_on_their_order() {
+        assert_eq!(hash_of(["a", "b"]), hash_of(["b", "a", "b"]));
+        assert_ne!(hash_of(["ab"]), hash_of(["a", "b"]));
+    }
+}

@@ -1,0 +1,229 @@
+//! `traces.json.gz`: the traces that a handler's summary names, whole.
+//!
+//! A trace that several handlers show is fetched and written as JSON once for all of them. The document is OTLP/JSON with
+//! one more top-level key, as in pins: `{"resourceSpans":[…],"tracefarm":{"received":[…],"large":["<trace id>"]}}`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::{Result, ResultExt, bail, is_not_found, store_kind};
+use crate::model::{HandlerId, TraceId};
+use crate::otlp::encode;
+use crate::query::AT_A_TIME;
+use crate::query::handlers::Handler;
+use crate::query::newest::newest;
+use crate::query::pin;
+use crate::query::rows::{self, Traces};
+use crate::query::window::Window;
+use crate::stage::publish::summary::EXAMPLES;
+use crate::stage::{Desk, Fence};
+use crate::store::Key;
+use crate::store::layout::{PinKey, SiteKey};
+use crate::table::digest::EntryRef;
+use crate::table::place::Placed;
+use crate::table::view::View;
+
+/// A trace whose OTLP/JSON is larger stands alone.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// The pages are read far more often than written, but written all the time: the fastest level but one costs a third of
+/// the default's time for a tenth more bytes.
+const COMPRESSION: Compression = Compression::new(2);
+
+/// The traces that a handler shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown {
+    /// Where each is looked for in blocks.
+    pub traces: Traces,
+    /// Pins that hold some of them.
+    pub pins: Vec<PinKey>,
+}
+
+impl Shown {
+    /// The newest `keep_last`, the newest errors, the slowest.
+    pub fn of(known: &Handler, keep_last: usize) -> Self {
+        let digest = &known.digest;
+        let mut traces = Traces::new();
+        let mut add = |entry: &EntryRef| {
+            if let Some(trace) = entry.trace() {
+                // The hour in which it was placed is not known here: two hours before cover both cases.
+                let hour = crate::model::Hour::of_ns(entry.time_ns);
+                let window = Window::of_entry(Placed { time_ns: entry.time_ns, hour }, entry.duration_ns).earlier(1);
+                traces.entry(trace).and_modify(|known: &mut Window| *known = known.join(window)).or_insert(window);
+            }
+        };
+        let in_blocks = digest.newest.iter().filter_map(|entry| Some((entry.time_ns, entry.trace()?)));
+        let pinned = known.pins.iter().map(|pin| (pin.start_ns, pin.trace));
+        let newest: BTreeSet<TraceId> =
+            newest(in_blocks.chain(pinned), keep_last).into_iter().map(|(_, trace)| trace).collect();
+        digest
+            .newest
+            .iter()
+            .filter(|entry| entry.trace().is_some_and(|trace| newest.contains(&trace)))
+            .for_each(&mut add);
+        digest.newest_errors.iter().take(EXAMPLES).for_each(&mut add);
+        digest.slowest.iter().take(EXAMPLES).for_each(&mut add);
+        let pins: Vec<PinKey> = known
+            .pins
+            .iter()
+            .filter(|pin| newest.contains(&pin.trace) || traces.contains_key(&pin.trace))
+            .cloned()
+            .collect();
+        for pin in &pins {
+            let hour = crate::model::Hour::of_ns(pin.start_ns);
+            let window = Window::of_entry(Placed { time_ns: pin.start_ns, hour }, 0);
+            traces.entry(pin.trace).or_insert(window);
+        }
+        Self { traces, pins }
+    }
+
+    /// What its document is made of, as a name.
+    pub fn hash(&self) -> String {
+        let pins = self.pins.iter().map(|pin| Key::Pin(pin.clone()).path());
+        super::plan::hash_of(self.traces.keys().map(ToString::to_string).chain(pins))
+    }
+}
+
+/// A trace as JSON, ready to stand in documents.
+struct Fragment {
+    /// The elements of `resourceSpans`.
+    elements: String,
+    /// When each span was received, milliseconds since 1970.
+    received: Vec<i64>,
+}
+
+impl Fragment {
+    fn of(rows: &RecordBatch) -> Result<Self> {
+        let received = pin::received(rows)?;
+        let otlp = encode::traces_data(std::slice::from_ref(rows))?;
+        let elements = otlp.trim().strip_prefix("{\"resourceSpans\":[").and_then(|rest| rest.strip_suffix("]}"));
+        let Some(elements) = elements else { bail!("the OTLP/JSON of a trace is not a list of resourceSpans") };
+        Ok(Self { elements: elements.to_owned(), received })
+    }
+}
+
+/// A document of these traces. CPU only.
+fn document<'a>(fragments: impl Iterator<Item = &'a Fragment>, large: &[TraceId]) -> Result<Bytes> {
+    let mut gzip = GzEncoder::new(Vec::new(), COMPRESSION);
+    let mut received = Vec::new();
+    gzip.write_all(b"{\"resourceSpans\":[")?;
+    let mut first = true;
+    for fragment in fragments {
+        if !std::mem::take(&mut first) {
+            gzip.write_all(b",")?;
+        }
+        gzip.write_all(fragment.elements.as_bytes())?;
+        received.extend_from_slice(&fragment.received);
+    }
+    let large: Vec<String> = large.iter().map(ToString::to_string).collect();
+    let beside = serde_json::json!({ "received": received, "large": large });
+    write!(gzip, "],\"tracefarm\":{beside}}}")?;
+    Ok(gzip.finish()?.into())
+}
+
+/// What was written for a handler.
+#[derive(Debug)]
+pub struct Written {
+    /// The etag of its `traces.json.gz`.
+    pub etag: String,
+    /// Traces that are objects of their own.
+    pub large: Vec<TraceId>,
+    /// Bytes written.
+    pub bytes: u64,
+}
+
+/// Writes the documents of `handlers`: their traces are fetched together, block by block.
+///
+/// If the process dies in between, some documents are newer than the part that names them: the part is stale then and all
+/// of it is looked at again.
+///
+/// # Errors
+/// If traces cannot be fetched, or the store fails.
+pub async fn write(
+    desk: &Desk,
+    fence: &Fence,
+    spans: &View,
+    handlers: &BTreeMap<HandlerId, Shown>,
+) -> Result<BTreeMap<HandlerId, Written>> {
+    let mut traces = Traces::new();
+    let mut pins: BTreeSet<&PinKey> = BTreeSet::new();
+    for shown in handlers.values() {
+        for (trace, window) in &shown.traces {
+            traces.entry(*trace).and_modify(|known| *known = known.join(*window)).or_insert(*window);
+        }
+        pins.extend(&shown.pins);
+    }
+    let mut parts = rows::of_traces(&desk.blocks, spans, &traces).await?;
+    for (trace, rows) in pinned(desk, pins).await? {
+        parts.entry(trace).or_default().push(rows);
+    }
+    let fragments = Arc::new(crate::task::cpu(move || encode_all(parts)).await?);
+
+    let large: BTreeSet<TraceId> = fragments
+        .iter()
+        .filter(|(_, fragment)| fragment.elements.len() > LARGE_BYTES)
+        .map(|(trace, _)| *trace)
+        .collect();
+    let alone = stream::iter(&large).map(|trace| {
+        let (fragments, trace) = (Arc::clone(&fragments), *trace);
+        async move {
+            let body = crate::task::cpu(move || document(fragments.get(&trace).into_iter(), &[])).await?;
+            fence.allows_write()?;
+            desk.store.overwrite(&Key::Site(SiteKey::Trace(trace)), body).await?;
+            Result::<()>::Ok(())
+        }
+    });
+    alone.buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
+
+    let documents = stream::iter(handlers).map(|(handler, shown)| {
+        let fragments = Arc::clone(&fragments);
+        let (mut own, mut apart) = (Vec::new(), Vec::new());
+        for trace in shown.traces.keys() {
+            if large.contains(trace) { apart.push(*trace) } else { own.push(*trace) }
+        }
+        async move {
+            let named = apart.clone();
+            let body = crate::task::cpu(move || document(own.iter().filter_map(|trace| fragments.get(trace)), &named));
+            let body = body.await.context_with(|| format!("write the traces of {handler}"))?;
+            let bytes = body.len() as u64;
+            fence.allows_write()?;
+            let object = desk.store.overwrite(&Key::Site(SiteKey::Traces(handler.clone())), body).await?;
+            Result::<_>::Ok((handler.clone(), Written { etag: object.etag, large: apart, bytes }))
+        }
+    });
+    documents.buffer_unordered(AT_A_TIME).try_collect().await
+}
+
+/// The rows in pins. One that is damaged shows less, with a warning; one that is gone means "list again".
+async fn pinned(desk: &Desk, pins: BTreeSet<&PinKey>) -> Result<Vec<(TraceId, RecordBatch)>> {
+    let reads = stream::iter(pins).map(|version| async move {
+        match pin::read(&desk.store, version).await {
+            Ok(rows) => Ok(Some((version.trace, rows))),
+            Err(report) if is_not_found(&report) || store_kind(&report).is_some() => Err(report),
+            Err(report) => {
+                tracing::warn!(trace = %version.trace, "a pin is not published\n{report}");
+                Ok(None)
+            }
+        }
+    });
+    let read: Vec<Option<_>> = reads.buffer_unordered(AT_A_TIME).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+fn encode_all(parts: HashMap<TraceId, Vec<RecordBatch>>) -> Result<HashMap<TraceId, Fragment>> {
+    let mut fragments = HashMap::with_capacity(parts.len());
+    for (trace, parts) in parts {
+        if let Some(rows) = rows::union(&parts)? {
+            let fragment = Fragment::of(&rows).context_with(|| format!("write trace {trace} as OTLP/JSON"))?;
+            fragments.insert(trace, fragment);
+        }
+    }
+    Ok(fragments)
+}
