@@ -154,6 +154,7 @@ impl Walker<'_, '_> {
         let (mut trace_id, mut span_id, mut parent): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let mut fields = Fields::new(message);
         let attributes = rows.attributes.mark();
+        let mut redacted = 0;
         while let Some((number, field)) = fields.next()? {
             match (number, field) {
                 (1, Field::Bytes(id)) => trace_id = id,
@@ -172,8 +173,7 @@ impl Walker<'_, '_> {
                 (9, Field::Bytes(pair)) => {
                     let out = &mut rows.attributes.bytes;
                     let found = |key: &[u8], start, end| span.found.attribute(key, start, end);
-                    let dropped = attribute(out, attributes, &mut rows.redactor, pair, depth, found)?;
-                    span.dropped_attributes = span.dropped_attributes.saturating_add(dropped);
+                    redacted += attribute(out, attributes, &mut rows.redactor, pair, depth, found)?;
                 }
                 (10, Field::Varint(count)) => span.dropped_attributes = count as u32,
                 (11, Field::Bytes(message)) => event(rows, message, depth)?,
@@ -209,6 +209,7 @@ impl Walker<'_, '_> {
         if !parent.is_empty() {
             span.parent_span_id = parent.try_into().map_err(|_| wrong_length(parent, "parent's span id", 8))?;
         }
+        span.dropped_attributes = span.dropped_attributes.saturating_add(redacted);
         self.sink.commit(&span, context);
         Ok(())
     }

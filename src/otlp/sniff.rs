@@ -40,11 +40,12 @@ pub(super) fn message(prefix: &[u8]) -> Format {
         Format::Gzip
     } else if prefix.starts_with(ZSTD) {
         Format::Zstd
-    } else if text.is_empty() || begins_document(text) || text[0] == b'[' {
+    } else if text.is_empty() || begins_document(text) {
         Format::Json
     } else if prefix[0] == 0x0a {
         Format::Protobuf
-    } else if text[0] == b'{' {
+    } else if matches!(text[0], b'{' | b'[') {
+        // Not of OTLP, but JSON: it will be told what is wrong with it.
         Format::Json
     } else {
         Format::Unknown
@@ -90,6 +91,8 @@ mod tests {
             (b"\n{\n \n rest", Format::Protobuf),
             (b"\n{\n\n\n\x08rest", Format::Protobuf),
             (b"\n{\x12\x79", Format::Protobuf),
+            // One of 91 bytes.
+            (b"\n[\n\x0c", Format::Protobuf),
             (b"\x0a\x86\x15", Format::Protobuf),
             (b"\0\0\0\x05\x0a\x03\x12\x01\x00", Format::Framed),
             (b"\0\x01\0\x05{\"resourceSpans\"", Format::Framed),

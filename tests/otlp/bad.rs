@@ -109,8 +109,17 @@ fn a_bad_part_says_where_it_is_and_what_is_wrong() {
     .join("\n");
     let (_, bad, count) = decoded(text.as_bytes(), &Limits::default());
     assert_eq!(count, 5);
-    let told: Vec<String> = bad.iter().map(|part| format!("{} · {} · {}", part.reason, part.at, part.message)).collect();
-    insta::assert_snapshot!(told.join("\n"), @"");
+    let told: Vec<String> =
+        bad.iter().map(|part| format!("{} · {} · {}", part.reason, part.at, part.message)).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    bad-id · line 2, resource 1, scope 1, span 2, byte 281 · the trace id has 4 digits instead of 32
+    bad-text · line 3, resource 1, scope 1, span 1, byte 543 · a string holds half of a surrogate pair
+    malformed · line 4, byte 552 · not JSON: a document cannot begin with 'j'
+    truncated · line 5, resource 1, scope 1, span 1, byte 677 · the JSON document ends in the middle
+    bad-value · line 6, resource 1, scope 1, span 1, byte 816 · `SPAN_KIND_QUEEN` is no name of this enum
+    not-traces · line 7, byte 841 · JSON without `resourceSpans`; its first key is `data`
+    malformed · line 8, byte 1127 · not JSON: 'x' where a document should begin
+    ");
 }
 
 /// `spans` spans with names of `name_bytes` bytes in one message.
@@ -126,9 +135,8 @@ fn message(spans: usize, name_bytes: usize) -> Vec<u8> {
 }
 
 fn json(spans: usize, name_bytes: usize) -> Vec<u8> {
-    let span = |number| {
-        format!(r#"{{"traceId":"{:032x}","spanId":"{number:016x}","name":"{}"}}"#, 1, "n".repeat(name_bytes))
-    };
+    let span =
+        |number| format!(r#"{{"traceId":"{:032x}","spanId":"{number:016x}","name":"{}"}}"#, 1, "n".repeat(name_bytes));
     let spans: Vec<String> = (1..=spans).map(span).collect();
     format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(",")).into_bytes()
 }
@@ -169,7 +177,8 @@ fn a_message_that_is_too_large_is_left_out_alone(#[case] object: Vec<u8>) {
 #[case::frame_of_zstd(framed(&[zstd::encode_all(&message(2, 100)[..], 3).unwrap()]), 0)]
 #[case::gzip(gzip(&message(2, 100)), 0)]
 fn a_cut_anywhere_is_told(#[case] object: Vec<u8>, #[case] at_least: usize) {
-    for end in 1..object.len() {
+    // The first byte of protobuf alone is an empty line, too.
+    for end in 2..object.len() {
         let (_, bad, count) = decoded(&object[..end], &Limits::default());
         // A few bytes may be no format at all.
         let reasons = ["truncated", "unknown-format", "corrupt"];
@@ -245,8 +254,14 @@ fn a_cut_connection_is_an_error_and_nothing_else() {
 
 #[test]
 fn only_a_hundred_bad_parts_are_told_and_all_are_counted() {
-    let object = [b"junk\n{}\n"; 500].concat();
-    let mut decoder = ObjectDecoder::new(&[&json(1, 1)[..], b"\n", &object].concat()[..], Timestamp::UNIX_EPOCH, Limits::default());
+    let object = [
+        &json(1, 1)[..],
+        b"
+",
+        &b"junk\n{}\n".repeat(500),
+    ]
+    .concat();
+    let mut decoder = ObjectDecoder::new(&object[..], Timestamp::UNIX_EPOCH, Limits::default());
     let mut rows = SpanRows::new(Redact::default());
     assert_eq!(decoder.decode(&mut rows, usize::MAX).unwrap(), Progress::Done);
     assert_eq!((decoder.bad().len(), decoder.bad_count(), rows.len()), (100, 500, 1));

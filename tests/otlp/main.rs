@@ -1,10 +1,14 @@
 //! The decoders against the official generated code, on everything that was recorded and on what chance makes up.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stderr, reason = "who runs the tests should know what was not tested")]
 
 mod bad;
 mod oracle;
+mod property;
 mod recorded;
+mod redact;
+mod scrambled;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +20,20 @@ use tracefarm::otlp::{BadPart, Limits, ObjectDecoder, Progress, SpanRows, encode
 /// What our decoder makes of an object: OTLP again, and what was bad. Batches are small, so that objects are spread
 /// over several.
 fn decoded(object: &[u8], limits: &Limits) -> (TracesData, Vec<BadPart>, usize) {
+    let (text, bad, count) = decoded_text(object, limits);
+    let documents = oracle::documents(&text);
+    assert_eq!(documents.len(), 1);
+    (oracle::traces_data(&documents[0]), bad, count)
+}
+
+/// Our OTLP/JSON of a good object.
+fn encoded(object: &[u8]) -> String {
+    let (text, bad, _) = decoded_text(object, &Limits::default());
+    assert_eq!(bad, []);
+    text
+}
+
+fn decoded_text(object: &[u8], limits: &Limits) -> (String, Vec<BadPart>, usize) {
     let mut decoder = ObjectDecoder::new(object, Timestamp::UNIX_EPOCH, limits.clone());
     let mut rows = SpanRows::new(Redact::default());
     let mut batches = Vec::new();
@@ -28,9 +46,7 @@ fn decoded(object: &[u8], limits: &Limits) -> (TracesData, Vec<BadPart>, usize) 
     }
     let count = batches.iter().map(|batch| batch.num_rows()).sum();
     let text = encode::traces_data(&batches).expect("our own batches can be written");
-    let documents = oracle::documents(&text);
-    assert_eq!(documents.len(), 1);
-    (oracle::traces_data(&documents[0]), decoder.bad().to_vec(), count)
+    (text, decoder.bad().to_vec(), count)
 }
 
 /// The full recording: `TRACEFARM_SHARED`, or `../shared` beside the checkout.
@@ -41,7 +57,6 @@ fn shared() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    #[expect(clippy::print_stderr, reason = "who runs the tests should know what was not tested")]
     eprintln!("skipped: the full recording is not at {} (set TRACEFARM_SHARED)", folder.display());
     None
 }
