@@ -214,12 +214,6 @@ impl Worker {
     }
 }
 
-/// The newest catalogue, and its number.
-async fn read_catalogue(store: &Store) -> Result<(u64, Catalogue)> {
-    let _ = store;
-    Ok((0, Catalogue::default()))
-}
-
 /// Ends `time` after `stop` is set.
 async fn stopped_for(clock: &Clock, stop: &CancellationToken, time: Duration) {
     stop.cancelled().await;
@@ -244,7 +238,7 @@ impl<'a> Shift<'a> {
             heart.refuse_company(&worker.store).await?;
         }
         let (_, settings) = Settings::begin(&worker.store).await?;
-        let catalogue = read_catalogue(&worker.store).await?;
+        let catalogue = Catalogue::load(&worker.store).await?;
         let desk = worker.desk(&heart, settings, catalogue);
         let mut round = Round::alone(&worker.clock);
         round.stop = stop;
@@ -361,7 +355,7 @@ impl<'a> Shift<'a> {
         self.asked = now;
         let read = async {
             let (_, settings) = Settings::load(&self.worker.store).await?;
-            let catalogue = read_catalogue(&self.worker.store).await?;
+            let catalogue = Catalogue::load(&self.worker.store).await?;
             Ok::<_, Report>((settings, catalogue))
         };
         match read.await {

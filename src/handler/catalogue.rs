@@ -19,7 +19,7 @@ use crate::table::digest::NEWEST_KEPT;
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Catalogue {
-    /// Renames: the old or extra id → the id under which its entries count. Chains are followed; a cycle is refused.
+    /// Renames: the new or extra id → the id under which its entries count. Chains are followed; a cycle is refused.
     pub aliases: BTreeMap<HandlerId, HandlerId>,
     /// Routes written by people for requests that a framework names by path alone.
     pub routes: Vec<ExplicitRoute>,
@@ -112,21 +112,22 @@ impl Catalogue {
         self.removed.get(id).is_some_and(|at| i128::from(newest_ns) <= at.as_nanosecond())
     }
 
-    /// Makes `old` count as `new`, before and after: a rename, or two handlers made one.
+    /// Makes `id` count as `other`, before and after: a rename (the new route counts as the old handler, which stays), or
+    /// two handlers made one.
     ///
     /// # Errors
-    /// A sentence, if `new` already counts as `old`.
-    pub fn rename(&mut self, old: &HandlerId, new: &HandlerId) -> Result<(), String> {
-        if old == new {
-            return Err(format!("{old} is called that way already"));
+    /// A sentence, if `other` already counts as `id`.
+    pub fn alias(&mut self, id: &HandlerId, other: &HandlerId) -> Result<(), String> {
+        if id == other {
+            return Err(format!("{id} counts as itself already"));
         }
-        // What `old` counted as until now does not count any more.
-        let previous = self.aliases.remove(old);
-        if self.canonical(new) == old {
-            self.aliases.extend(previous.map(|previous| (old.clone(), previous)));
-            return Err(format!("{new} counts as {old} already; the other way round it would be a circle"));
+        // What `id` counted as until now does not count any more.
+        let previous = self.aliases.remove(id);
+        if self.canonical(other) == id {
+            self.aliases.extend(previous.map(|previous| (id.clone(), previous)));
+            return Err(format!("{other} counts as {id} already; the other way round it would be a circle"));
         }
-        self.aliases.insert(old.clone(), new.clone());
+        self.aliases.insert(id.clone(), other.clone());
         Ok(())
     }
 
@@ -233,9 +234,9 @@ mod tests {
     #[test]
     fn a_chain_of_aliases_is_followed_to_its_end() {
         let mut catalogue = Catalogue::default();
-        catalogue.rename(&id("a"), &id("b")).unwrap();
-        catalogue.rename(&id("b"), &id("c")).unwrap();
-        catalogue.rename(&id("x"), &id("b")).unwrap();
+        catalogue.alias(&id("a"), &id("b")).unwrap();
+        catalogue.alias(&id("b"), &id("c")).unwrap();
+        catalogue.alias(&id("x"), &id("b")).unwrap();
         assert_eq!(*catalogue.canonical(&id("a")), id("c"));
         assert_eq!(*catalogue.canonical(&id("z")), id("z"));
         assert_eq!(catalogue.sources(&id("c")), [id("a"), id("b"), id("c"), id("x")]);
@@ -247,10 +248,10 @@ mod tests {
     #[test]
     fn a_circle_of_aliases_is_refused_and_hangs_nobody() {
         let mut catalogue = Catalogue::default();
-        catalogue.rename(&id("a"), &id("b")).unwrap();
-        catalogue.rename(&id("b"), &id("c")).unwrap();
-        assert!(catalogue.rename(&id("c"), &id("a")).is_err());
-        assert!(catalogue.rename(&id("c"), &id("c")).is_err());
+        catalogue.alias(&id("a"), &id("b")).unwrap();
+        catalogue.alias(&id("b"), &id("c")).unwrap();
+        assert!(catalogue.alias(&id("c"), &id("a")).is_err());
+        assert!(catalogue.alias(&id("c"), &id("c")).is_err());
         assert_eq!(catalogue.check(), Ok(()));
         catalogue.aliases.insert(id("c"), id("a"));
         assert!(catalogue.check().is_err());
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn a_handler_is_removed_until_it_is_hit_again() {
         let mut catalogue = Catalogue::default();
-        catalogue.rename(&id("a"), &id("b")).unwrap();
+        catalogue.alias(&id("a"), &id("b")).unwrap();
         catalogue.keep_last.insert(id("b"), 5);
         assert_eq!((catalogue.keep_last(&id("a")), catalogue.keep_last(&id("z"))), (Some(5), None));
         let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
@@ -318,7 +319,7 @@ mod tests {
         let store = Store::open("memory://", &crate::store::OpenOptions::default(), clock).await.unwrap();
         let (number, written) = documents::change(&store, |_, old: &Catalogue| {
             let mut new = old.clone();
-            new.rename(&id("a"), &id("b")).map_err(|sentence| crate::error::report!("{sentence}"))?;
+            new.alias(&id("a"), &id("b")).map_err(|sentence| crate::error::report!("{sentence}"))?;
             new.routes.push(route("GET", "/users/:id"));
             new.remove(&id("c"), "2026-11-22T14:00:00Z".parse().unwrap());
             Ok(new)
@@ -339,11 +340,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_id_counts_under_exactly_one(renames in prop::collection::vec((0..9u8, 0..9u8), 0..20)) {
+        fn every_id_counts_under_exactly_one(aliases in prop::collection::vec((0..9u8, 0..9u8), 0..20)) {
             let name = |n: u8| id(&format!("h{n}"));
             let mut catalogue = Catalogue::default();
-            for (old, new) in renames {
-                let _ = catalogue.rename(&name(old), &name(new));
+            for (id, other) in aliases {
+                let _ = catalogue.alias(&name(id), &name(other));
                 prop_assert_eq!(catalogue.check(), Ok(()));
             }
             let owners: Vec<Vec<HandlerId>> = (0..9).map(|n| catalogue.sources(&name(n))).collect();

@@ -93,7 +93,19 @@ mod tests {
             not_found_id("", "web"),
             not_found_id("shop", "web"),
         ];
-        assert_eq!(ids.map(|id| id.to_string()), ["web/get-products-id-77dd7bf1", "", "", "", "", "", "", ""]);
+        assert_eq!(
+            ids.map(|id| id.to_string()),
+            [
+                "web/get-products-id-77dd7bf1",
+                "web/get-66e3ca75",
+                "unknown_service/job-no-service-23cff200",
+                "Gr__e/import-gr-e-ad71161f",
+                "_./name-404-6b8a9d4e",
+                "__/unnamed-7acc9b83",
+                "web/404-ab364a5e",
+                "web/404-81a81e23",
+            ]
+        );
     }
 
     #[test]
