@@ -182,6 +182,19 @@ impl Store {
         &self.shared.meter
     }
 
+    /// Whether one of the two lies within the other (or they are one): then an object of one is an object of the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (&self.shared.local, &other.shared.local) {
+            (Some(a), Some(b)) => a.overlaps(b),
+            _ => {
+                let (a, b) = (format!("{}/", self.url()), format!("{}/", other.url()));
+                // In-memory stores share nothing.
+                (a.starts_with(&b) || b.starts_with(&a))
+                    && (self.is_cloud() || Arc::ptr_eq(&self.shared, &other.shared))
+            }
+        }
+    }
+
     /// Whether its requests cost money.
     pub fn is_cloud(&self) -> bool {
         matches!(self.shared.time, Time::Answers(_))
@@ -229,7 +242,10 @@ impl Store {
             let key = name.as_deref().and_then(|name| name.strip_prefix(&self.shared.prefix)).and_then(|n| self.key(n));
             match key {
                 Some(key) => listing.objects.push(object(key, &entry)),
-                None => listing.foreign.push(name.unwrap_or_else(|| entry.location.to_string())),
+                None => {
+                    let name = name.unwrap_or_else(|| entry.location.to_string());
+                    listing.foreign.push(name.strip_prefix(&self.shared.prefix).unwrap_or(&name).to_owned());
+                }
             }
         }
         Ok(listing)
@@ -397,7 +413,7 @@ impl Store {
     /// can. `false` if it is another now, is gone, or is held open by a process (a local file that is still being
     /// written).
     ///
-    /// S3, GCS and Azure delete on a condition, so nothing can come between. In a directory and in memory a write can
+    /// S3, GCS and Azure delete on a condition, so nothing can come between. On other servers that speak S3, in a directory and in memory a write can
     /// fall between the question and the delete. That is harmless: collectors write a name once; only files that they
     /// append to change, and those are left alone while they are held open, and until they have settled.
     pub async fn delete_if_unchanged(&self, seen: &Object) -> StoreResult<bool> {

@@ -1,6 +1,13 @@
 //! What [`Store`] promises, asked of every kind of store: memory and a directory always; S3, GCS and Azure when run as
 //! `scripts/servers cargo test --test servers`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test: a failure is a panic, and it says what it tried"
+)]
+#![expect(clippy::single_range_in_vec_init, reason = "a list of ranges may have one")]
+
 mod stores;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! take, heeds `Retry-After`, and says what the client cannot say: names that it cannot hold ([`super::name`]) and
 //! deletes on a condition. A request that is changed for that is signed again ([`Signer`]).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -95,14 +96,16 @@ pub(super) struct Wire {
     meter: Meter,
     patience: Patience,
     signer: OnceLock<Signer>,
+    /// The server knows no delete on a condition (one that speaks S3 and is not AWS's).
+    unconditional: AtomicBool,
     /// The newest `Date`, and when it arrived by [`Clock::monotonic`].
     date: Mutex<Option<(Timestamp, Duration)>>,
 }
 
 impl Wire {
     pub(super) fn new(clock: Clock, patience: Patience) -> Arc<Self> {
-        let (meter, signer, date) = (Meter::default(), OnceLock::new(), Mutex::default());
-        Arc::new(Self { clock, meter, patience, signer, date })
+        let (meter, signer, unconditional, date) = Default::default();
+        Arc::new(Self { clock, meter, patience, signer, unconditional, date })
     }
 
     pub(super) fn meter(&self) -> &Meter {
@@ -144,13 +147,14 @@ impl Wire {
         if let Some(named) = name::unmark_uri(path, query) {
             // Every HTTP client takes such parts out of a path, as RFC 3986 (section 5.2.4) has it, and would ask for
             // another object. (In a URL of GCS the slashes are escaped, so a name is one part.)
-            if named.split(['/', '?']).any(|part| matches!(part, "%2e" | "%2e%2e")) {
+            if named.split(['/', '?']).any(|part| matches!(part, "%2E" | "%2E%2E")) {
                 return Err(refused("a name that no URL can hold", "`.` and `..` are folders there"));
             }
             *request.uri_mut() = named.parse().map_err(|error| refused("a name that no URL can hold", error))?;
             changed = true;
         }
         if kind == Request::Delete
+            && !self.unconditional.load(Ordering::Relaxed)
             && let Some(Content { etag, version }) = only
         {
             let condition = match (self.signer.get(), etag, version) {
@@ -189,19 +193,37 @@ fn refused(what: &str, error: impl std::fmt::Display) -> HttpError {
 
 /// Makes the clients' connections.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) Arc<Wire>);
+pub(super) struct Connector {
+    wire: Arc<Wire>,
+    /// In place of the network, in tests.
+    network: Option<HttpClient>,
+}
+
+impl Connector {
+    pub(super) fn new(wire: &Arc<Wire>) -> Self {
+        Self { wire: wire.clone(), network: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn over(wire: &Arc<Wire>, network: HttpClient) -> Self {
+        Self { wire: wire.clone(), network: Some(network) }
+    }
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let patience = &self.0.patience;
+        let patience = &self.wire.patience;
         let options = options
             .clone()
             // A limit for the whole answer would cut large objects; pieces have one each.
             .with_timeout_disabled()
             .with_read_timeout(patience.answer)
             .with_connect_timeout(patience.answer.min(Duration::from_secs(5)));
-        let network = ReqwestConnector::default().connect(&options)?;
-        Ok(HttpClient::new(Connection { network, wire: self.0.clone() }))
+        let network = match &self.network {
+            Some(network) => network.clone(),
+            None => ReqwestConnector::default().connect(&options)?,
+        };
+        Ok(HttpClient::new(Connection { network, wire: self.wire.clone() }))
     }
 }
 
@@ -245,6 +267,11 @@ impl HttpService for Connection {
             Err(elapsed) => return Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
         };
         self.wire.learn_time(&mut response);
+        if response.status().as_u16() == 501 && kind == Request::Delete && only.is_some() {
+            // Then the question right before has to do. The client asks again, and from now on without a condition.
+            self.wire.unconditional.store(true, Ordering::Relaxed);
+            return Err(HttpError::new(HttpErrorKind::Request, std::io::Error::other("no deletes on a condition")));
+        }
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         if matches!(response.status().as_u16(), 429 | 503)
             && let Some(wait) = header("retry-after").and_then(|secs| secs.parse().ok()).map(Duration::from_secs)
@@ -292,30 +319,4 @@ fn kind(method: &str, query: &str) -> Request {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_told_by_method_and_query() {
-        for (method, query, expected) in [
-            ("GET", "list-type=2&prefix=a", Request::List),
-            ("GET", "restype=container&comp=list", Request::List),
-            ("GET", "", Request::Get),
-            ("GET", "prefix=list-type", Request::Get),
-            ("PUT", "", Request::Put),
-            ("PUT", "partNumber=1&uploadId=x", Request::Part),
-            ("POST", "uploads=", Request::Part),
-            ("PUT", "comp=blocklist", Request::Part),
-            ("DELETE", "", Request::Delete),
-            ("POST", "", Request::Other),
-        ] {
-            assert_eq!(kind(method, query), expected, "{method} {query}");
-        }
-    }
-
-    #[test]
-    fn dates_of_answers_are_read() {
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some("1994-11-06T08:49:37Z".parse().unwrap()));
-        assert_eq!(http_date("yesterday"), None);
-    }
-}
+mod tests;

@@ -71,18 +71,16 @@ fn of_chain(error: Option<&(dyn StdError + 'static)>) -> Option<StoreErrorKind> 
         {
             return Some(kind);
         }
-        // The client's own type for a bad answer has no public name, but a fixed text.
-        let text = error.to_string();
-        if let Some((_, status)) = text.split_once("non-2xx status code: ") {
-            if ABSENT.iter().any(|code| status.contains(code)) {
+        if let Some((status, body)) = bad_answer(&error.to_string()) {
+            if ABSENT.iter().any(|code| body.contains(code)) {
                 return Some(StoreErrorKind::Denied);
             }
-            match status.get(..3).and_then(|status| status.parse::<u16>().ok()) {
-                Some(412) => return Some(StoreErrorKind::Changed),
-                Some(409) => return Some(StoreErrorKind::AlreadyExists),
-                Some(401 | 403) => return Some(StoreErrorKind::Denied),
-                Some(507) => return Some(StoreErrorKind::Full),
-                Some(408 | 429 | 500..) => return Some(StoreErrorKind::Unavailable),
+            match status {
+                412 => return Some(StoreErrorKind::Changed),
+                409 => return Some(StoreErrorKind::AlreadyExists),
+                401 | 403 => return Some(StoreErrorKind::Denied),
+                507 => return Some(StoreErrorKind::Full),
+                408 | 429 | 500.. => return Some(StoreErrorKind::Unavailable),
                 _ => {}
             }
         }
@@ -97,6 +95,13 @@ fn of_chain(error: Option<&(dyn StdError + 'static)>) -> Option<StoreErrorKind> 
     None
 }
 
+/// The status of an answer that was no success, and what it said. The client's own type for it has no public name, but a
+/// fixed text.
+fn bad_answer(text: &str) -> Option<(u16, &str)> {
+    let (_, answer) = text.split_once("non-2xx status code: ")?;
+    Some((answer.get(..3)?.parse().ok()?, answer))
+}
+
 fn of_io(error: &io::Error) -> Option<StoreErrorKind> {
     Some(match error.kind() {
         io::ErrorKind::NotFound => StoreErrorKind::NotFound,
@@ -108,4 +113,22 @@ fn of_io(error: &io::Error) -> Option<StoreErrorKind> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_cause_that_means_something_decides() {
+        for (error, expected) in [
+            (io::ErrorKind::StorageFull, StoreErrorKind::Full),
+            (io::ErrorKind::QuotaExceeded, StoreErrorKind::Full),
+            (io::ErrorKind::ReadOnlyFilesystem, StoreErrorKind::Denied),
+            (io::ErrorKind::InvalidData, StoreErrorKind::Other),
+        ] {
+            let error = ClientError::Generic { store: "local", source: Box::new(io::Error::from(error)) };
+            assert_eq!(kind(&error), expected, "{error}");
+        }
+    }
 }

@@ -66,6 +66,13 @@ impl Local {
         Self { root: Arc::new(root), clock }
     }
 
+    /// Whether one of the directories is in the other, links followed.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let real = |local: &Self| fs::canonicalize(&*local.root).unwrap_or_else(|_| local.root.to_path_buf());
+        let (a, b) = (real(self), real(other));
+        a.starts_with(&b) || b.starts_with(&a)
+    }
+
     /// Takes away what dead processes left unfinished. Best effort: what cannot be removed does no harm.
     pub(super) async fn sweep(&self) {
         let local = self.clone();

@@ -49,7 +49,8 @@ pub(super) fn mark(name: &str) -> String {
 pub(super) fn mark_part(part: &[u8], marked: &mut String) {
     let byte = |byte: u8, marked: &mut String| {
         marked.push(MARK);
-        let digit = |d: u8| char::from_digit(u32::from(d), 16).unwrap_or('0');
+        // Capitals: with these a signature of a URL is the same for everybody (RFC 3986, section 2.1).
+        let digit = |d: u8| char::from_digit(u32::from(d), 16).unwrap_or('0').to_ascii_uppercase();
         marked.extend([digit(byte >> 4), digit(byte & 0xf)]);
     };
     match part {
@@ -166,15 +167,13 @@ fn may_be_odd(xml: &str) -> bool {
 fn mark_in_page(name: &str) -> Option<String> {
     let plain: Cow<'_, str> = quick_xml::escape::unescape(name).ok()?;
     let mut marked = mark(&plain);
-    for (space, byte) in [(' ', "20")] {
-        if marked.ends_with(space) {
-            marked.pop();
-            marked.extend([MARK]);
-            marked.push_str(byte);
-        }
-        if marked.starts_with(space) {
-            marked.replace_range(..1, &format!("{MARK}{byte}"));
-        }
+    if marked.ends_with(' ') {
+        marked.pop();
+        marked.push(MARK);
+        marked.push_str("20");
+    }
+    if marked.starts_with(' ') {
+        marked.replace_range(..1, &format!("{MARK}20"));
     }
     (marked != plain).then(|| quick_xml::escape::escape(marked).into_owned())
 }
@@ -222,8 +221,8 @@ mod tests {
             assert_eq!(of_path(&Path::parse(name).unwrap()).as_deref(), Some(expected));
         }
         assert_eq!(unmark_uri("https://s3/b/a/b", Some("x=1")), None);
-        let uri = "https://s3/b/a/%F4%8F%BF%BD--/b%F4%8F%BF%BD0a";
-        assert_eq!(unmark_uri(uri, Some("y")).as_deref(), Some("https://s3/b/a//b%0a?y"));
+        let uri = "https://s3/b/a/%F4%8F%BF%BD--/b%F4%8F%BF%BD0A";
+        assert_eq!(unmark_uri(uri, Some("y")).as_deref(), Some("https://s3/b/a//b%0A?y"));
         let uri = "https://gcs/b/a%2F%F4%8F%BF%BD%2D%2D%2Fb";
         assert_eq!(unmark_uri(uri, None).as_deref(), Some("https://gcs/b/a%2F%2Fb"));
     }

@@ -112,30 +112,30 @@ impl Store {
                 let wire = Wire::new(clock.clone(), options.patience.clone());
                 let objects = connect(url, cloud, &bucket, &wire, &options.patience).await?;
                 let store = Self::new(objects, None, url, &prefix, options.clone(), clock, Time::Answers(wire));
-                store.greet(&bucket).await?;
+                greet(&store, &bucket).await?;
                 Ok(store)
             }
         }
     }
+}
 
-    /// The first request: is there such a bucket, and do we have the right to use it?
-    async fn greet(&self, bucket: &str) -> Result<()> {
-        let Err(error) = self.list_some(&Prefix::Settings, None, 1).await else { return Ok(()) };
-        let text = chain(&error);
-        let url = self.url();
-        if failure::ABSENT.iter().any(|code| text.contains(code)) || text.contains("404 Not Found") {
-            bail!(Mistake(format!("there is no bucket `{bucket}` for {url}: make it first, or correct its name")));
-        }
-        if METADATA_SERVERS.iter().any(|host| text.contains(host)) {
-            bail!(Mistake(format!(
-                "no credentials for {url}: neither the environment has any, nor does a role of this machine"
-            )));
-        }
-        if error.kind == StoreErrorKind::Denied {
-            bail!(Mistake(format!("these credentials may not list {url}: {}", innermost(&error))));
-        }
-        Err(error).context("open the store")?
+/// The first request: is there such a bucket, and do we have the right to use it?
+pub(super) async fn greet(store: &Store, bucket: &str) -> Result<()> {
+    let Err(error) = store.list_some(&Prefix::Settings, None, 1).await else { return Ok(()) };
+    let text = chain(&error);
+    let url = store.url();
+    if failure::ABSENT.iter().any(|code| text.contains(code)) || text.contains("404 Not Found") {
+        bail!(Mistake(format!("there is no bucket `{bucket}` for {url}: make it first, or correct its name")));
     }
+    if METADATA_SERVERS.iter().any(|host| text.contains(host)) {
+        bail!(Mistake(format!(
+            "no credentials for {url}: neither the environment has any, nor does a role of this machine"
+        )));
+    }
+    if error.kind == StoreErrorKind::Denied {
+        bail!(Mistake(format!("these credentials may not list {url}: {}", innermost(&error))));
+    }
+    Err(error).context("open the store")?
 }
 
 async fn open_directory(url: &str, path: &FilePath, options: &OpenOptions, clock: Clock) -> Result<Store> {
@@ -158,6 +158,15 @@ async fn open_directory(url: &str, path: &FilePath, options: &OpenOptions, clock
     Ok(Store::new(Arc::new(local.clone()), Some(local), url, "", options.clone(), clock, Time::Machine))
 }
 
+/// Four attempts: waits are drawn between the first and three times the last, about 3, 5 and 15 s.
+pub(super) fn retry(patience: &Patience) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig { init_backoff: patience.first_wait, max_backoff: patience.longest_wait, base: 3.0 },
+        max_retries: patience.retries,
+        ..RetryConfig::default()
+    }
+}
+
 async fn connect(
     url: &str,
     cloud: Cloud,
@@ -166,13 +175,8 @@ async fn connect(
     patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>> {
     let unusable = |error: object_store::Error| Mistake(format!("{url} cannot be opened: {error}"));
-    let connector = Connector(wire.clone());
-    let retry = RetryConfig {
-        // Waits are drawn between the first and three times the last: about 3, 5 and 15 s.
-        backoff: BackoffConfig { init_backoff: patience.first_wait, max_backoff: patience.longest_wait, base: 3.0 },
-        max_retries: patience.retries,
-        ..RetryConfig::default()
-    };
+    let connector = Connector::new(wire);
+    let retry = retry(patience);
     Ok(match cloud {
         Cloud::S3 => {
             let mut builder = AmazonS3Builder::from_env()
