@@ -314,3 +314,6 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

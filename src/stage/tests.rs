@@ -1,0 +1,466 @@
+//! Index and compaction on a simulated store: what they promise when workers die, sleep, or work at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use jiff::Timestamp;
+
+use super::*;
+use crate::farm::heartbeat::{Heart, Role};
+use crate::farm::settings::{Change, Timeline};
+use crate::model::{Shard, SpanId, Table, TraceId};
+use crate::store::fault::{Bucket, Client, Fate, Incident, Script};
+use crate::store::{Key, Prefix};
+
+const GRACE: Duration = Duration::from_secs(600);
+
+/// A store and its clock: 2026-11-22T14:30:00.
+struct World {
+    clock: Clock,
+    bucket: Bucket,
+    settings: Settings,
+    grace: Duration,
+    keep_inbox: bool,
+}
+
+/// A worker's desk, and what keeps it alive.
+struct At {
+    desk: Desk,
+    round: Round,
+    heart: Heart,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1);
+        let bucket = Bucket::new(clock.clone(), 1_000);
+        Self { clock, bucket, settings: Settings::default(), grace: GRACE, keep_inbox: false }
+    }
+
+    fn calm(&self) -> Client {
+        self.bucket.client("calm", Box::new(|_| Fate::calm()))
+    }
+
+    fn client(&self, script: Script) -> Client {
+        self.bucket.client("odd", script)
+    }
+
+    /// Sits down at the store as seen through `client`.
+    async fn sit(&self, client: &Client) -> At {
+        let bucket = self.bucket.clone();
+        let now = Arc::new(move || bucket.now());
+        let store = Store::over_with_time(Arc::new(client.clone()), "memory://", self.clock.clone(), now);
+        let name: WorkerName = "test".parse().unwrap();
+        let heart = Heart::new(self.clock.clone(), name.clone(), Role::Worker);
+        heart.beat(&store).await.unwrap();
+        let desk = Desk {
+            inbox: Inbox { store: store.clone(), keep: self.keep_inbox },
+            blocks: Blocks::new(store.clone(), 1 << 20),
+            store,
+            clock: self.clock.clone(),
+            store_clock: heart.store_clock().clone(),
+            settings: Arc::new(self.settings.clone()),
+            settings_read: self.clock.monotonic(),
+            catalogue: Arc::default(),
+            grace: self.grace,
+            once: true,
+            memory_bytes: 64 << 20,
+            file_bytes: compact::FILE_BYTES,
+            worker: name,
+        };
+        At { round: Round::alone(&self.clock), desk, heart }
+    }
+
+    async fn sleep(&self, seconds: u64) {
+        self.clock.sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// How often each row is visible, by what a reader reads: (trace, span) → copies.
+    async fn rows(&self, table: Table) -> BTreeMap<(TraceId, SpanId), usize> {
+        let at = self.sit(&self.calm()).await;
+        let view = at.desk.view(&Scope::all(table, GRACE)).await.unwrap();
+        assert!(view.damaged.is_empty() && view.foreign.is_empty(), "{view:#?}");
+        let mut rows = BTreeMap::new();
+        for (shard, block) in view.visible_parts() {
+            let batches = at.desk.blocks.rows(&block.key, block.size_bytes, Some(shard)).await.unwrap();
+            for batch in futures::TryStreamExt::try_collect::<Vec<_>>(batches).await.unwrap() {
+                let ids = |name| batch.column_by_name(name).unwrap().as_fixed_size_binary();
+                for (trace, span) in ids("trace_id").iter().zip(ids("span_id").iter()) {
+                    let key = (TraceId::from_slice(trace.unwrap()), SpanId::from_slice(span.unwrap()));
+                    *rows.entry((key.0.unwrap(), key.1.unwrap())).or_insert(0) += 1;
+                }
+            }
+        }
+        rows
+    }
+
+    async fn keys(&self, table: Table) -> BTreeSet<(TraceId, SpanId)> {
+        self.rows(table).await.into_keys().collect()
+    }
+
+    /// One worker does everything there is to do, as time passes.
+    async fn drain(&self) {
+        for _ in 0..3 {
+            let at = self.sit(&self.calm()).await;
+            for report in [index::run(&at.desk, &at.round).await, compact::run(&at.desk, &at.round).await] {
+                let report = report.unwrap();
+                assert!(report.failed.is_empty(), "{:#?}", report.failed);
+            }
+            self.sleep(GRACE.as_secs() + 1).await;
+        }
+    }
+
+    /// At rest: every row once, one run a shard and hour, nothing left over.
+    async fn check_rest(&self, spans: &[(u8, u8)]) {
+        let wanted: BTreeMap<_, _> = spans.iter().map(|span| (ids(*span), 1)).collect();
+        assert_eq!(self.rows(Table::Spans).await, wanted);
+        assert_eq!(
+            self.rows(Table::Entries).await,
+            wanted.into_iter().filter(|((_, span), _)| span.0[7] == 1).collect()
+        );
+        assert_eq!(self.bucket.paths("spans/shard=all"), [""; 0]);
+        assert_eq!(self.bucket.paths("entries/shard=all"), [""; 0]);
+        assert_eq!(self.bucket.breaches(), [""; 0]);
+    }
+}
+
+fn ids((trace, span): (u8, u8)) -> (TraceId, SpanId) {
+    (TraceId([trace; 16]), SpanId([0, 0, 0, 0, 0, 0, 0, span]))
+}
+
+/// Spans of one line of OTLP/JSON, each (trace, span): span 1 is the trace's root, a SERVER, the others its children.
+/// A trace of 100 or more started an hour earlier.
+fn line(spans: &[(u8, u8)]) -> String {
+    let span = |(trace, span): &(u8, u8)| {
+        let (id, hex) = ids((*trace, *span));
+        let start = 1_795_357_000_000_000_000_u64 - u64::from(*trace / 100) * 3_600_000_000_000;
+        let (kind, parent) = if *span == 1 { (2, String::new()) } else { (1, ids((*trace, 1)).1.to_string()) };
+        format!(
+            r#"{{"traceId":"{id}","spanId":"{hex}","parentSpanId":"{parent}","name":"GET /x","kind":{kind},
+            "startTimeUnixNano":"{start}","endTimeUnixNano":"{}"}}"#,
+            start + 1_000_000
+        )
+        .replace('\n', "")
+    };
+    let spans: Vec<String> = spans.iter().map(span).collect();
+    format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(",")) + "\n"
+}
+
+/// Two objects, one of them with a line that cannot be read.
+const SPANS: [(u8, u8); 6] = [(1, 1), (1, 2), (2, 1), (101, 1), (101, 2), (3, 1)];
+
+fn put_two(world: &World) {
+    world.bucket.put("inbox/a.jsonl", line(&SPANS[..3]));
+    world.bucket.put("inbox/b.jsonl", bad_object());
+}
+
+/// Two good lines around one that is cut.
+fn bad_object() -> String {
+    format!(
+        "{}{{\"resourceSpans\":[{{
+{}",
+        line(&SPANS[3..5]),
+        line(&SPANS[5..])
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_indexed_and_indexed_again_it_changes_nothing() {
+    let world = World::new();
+    put_two(&world);
+    world.sleep(60).await;
+    let at = world.sit(&world.calm()).await;
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.rows_in, report.failed.len()), (2, 6, 0), "{report:?}");
+    assert_eq!(world.bucket.paths("inbox/"), [""; 0]);
+    let bad = world.bucket.paths("quarantine/");
+    assert_eq!(bad.len(), 2, "{bad:?}");
+    assert!(bad[1].ends_with(".error.json") && bad[1].contains("/b.jsonl@"), "{bad:?}");
+    let body = world.bucket.read(&bad[0]).unwrap().body;
+    assert_eq!(body, bad_object(), "as it was");
+    put_two(&world);
+    world.sleep(60).await;
+    world.drain().await;
+    world.check_rest(&SPANS).await;
+    assert_eq!(world.bucket.paths("quarantine/"), bad, "the same bytes are the same object");
+}
+
+/// A worker dies before or after every single call of a round of index, then of compaction; another goes on.
+#[tokio::test(start_paused = true)]
+async fn dying_between_any_two_calls_loses_nothing() {
+    for stage in ["index", "compact"] {
+        let mut call = 0;
+        loop {
+            call += 1;
+            let mut died = false;
+            for after in [false, true] {
+                let world = World::new();
+                put_two(&world);
+                world.sleep(60).await;
+                if stage == "compact" {
+                    let at = world.sit(&world.calm()).await;
+                    index::run(&at.desk, &at.round).await.unwrap();
+                    put_two(&world);
+                    index::run(&at.desk, &at.round).await.unwrap();
+                    world.sleep(2 * 3600).await;
+                }
+                let mut number = 0;
+                let client = world.client(Box::new(move |_| {
+                    number += 1;
+                    match (number == call, after) {
+                        (false, _) => Fate::calm(),
+                        (true, false) => Fate::before(Incident::Crash),
+                        (true, true) => Fate::after(Incident::Crash),
+                    }
+                }));
+                let ended = client.live(async {
+                    let at = world.sit(&client).await;
+                    if stage == "index" {
+                        index::run(&at.desk, &at.round).await.unwrap();
+                    } else {
+                        compact::run(&at.desk, &at.round).await.unwrap();
+                        world.sleep(GRACE.as_secs() + 1).await;
+                        at.heart.beat(&at.desk.store).await.unwrap();
+                        compact::run(&at.desk, &at.round).await.unwrap();
+                    }
+                });
+                died |= ended.await.is_none();
+                let seen = world.keys(Table::Spans).await;
+                if world.bucket.paths("inbox/").is_empty() {
+                    assert_eq!(seen.len(), SPANS.len(), "{stage}, call {call}:\n{}", world.bucket.log());
+                }
+                world.drain().await;
+                world.check_rest(&SPANS).await;
+            }
+            if !died {
+                assert!(call > 10, "{stage} makes more calls than {call}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_at_once_do_it_twice_and_it_counts_once() {
+    let world = World::new();
+    put_two(&world);
+    world.sleep(60).await;
+    let (one, two) = (world.sit(&world.calm()).await, world.sit(&world.calm()).await);
+    let (a, b) = tokio::join!(index::run(&one.desk, &one.round), index::run(&two.desk, &two.round));
+    assert!(a.unwrap().failed.is_empty() && b.unwrap().failed.is_empty());
+    let (a, b) = tokio::join!(compact::run(&one.desk, &one.round), compact::run(&two.desk, &two.round));
+    assert!(a.unwrap().failed.is_empty() && b.unwrap().failed.is_empty());
+    assert_eq!(world.keys(Table::Spans).await.len(), SPANS.len());
+    world.sleep(GRACE.as_secs() + 1).await;
+    world.drain().await;
+    world.check_rest(&SPANS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn inputs_stand_for_the_grace_and_with_a_grace_of_zero_go_at_once() {
+    for grace in [GRACE, Duration::ZERO] {
+        let world = World { grace, ..World::new() };
+        put_two(&world);
+        let at = world.sit(&world.calm()).await;
+        index::run(&at.desk, &at.round).await.unwrap();
+        let inputs = world.bucket.paths("spans/shard=all");
+        assert_eq!(inputs.len(), 2, "two hours");
+        world.sleep(30).await;
+        let report = compact::run(&at.desk, &at.round).await.unwrap();
+        assert_eq!(report.done, 4);
+        if !grace.is_zero() {
+            assert_eq!(world.bucket.paths("spans/shard=all"), inputs);
+            world.sleep(GRACE.as_secs() - 31).await;
+            at.heart.beat(&at.desk.store).await.unwrap();
+            assert_eq!(compact::run(&at.desk, &at.round).await.unwrap().deleted, 0);
+            world.sleep(30).await;
+            assert_eq!(compact::run(&at.desk, &at.round).await.unwrap().deleted, 4);
+        }
+        world.check_rest(&SPANS).await;
+    }
+}
+
+/// A worker sleeps in the middle of a sweep, or of an index batch, for longer than half the grace: it deletes nothing
+/// more. Without a heartbeat it does not even begin.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_slept_deletes_nothing() {
+    let world = World::new();
+    put_two(&world);
+    let client = world.client(Box::new(|call| {
+        let first_write = call.path.starts_with("spans/") && call.kind == crate::store::fault::CallKind::Put;
+        if first_write { Fate::after(Incident::Wait(GRACE / 2)) } else { Fate::calm() }
+    }));
+    let at = world.sit(&client).await;
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.skipped, report.more), (0, 2, true), "{report:?}");
+    assert_eq!(world.bucket.paths("inbox/").len(), 2);
+    at.heart.beat(&at.desk.store).await.unwrap();
+    client.follow(Box::new(|_| Fate::calm()));
+    assert_eq!(index::run(&at.desk, &at.round).await.unwrap().done, 2, "a later round indexes them again");
+    world.sleep(61).await;
+    put_two(&world);
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, world.bucket.paths("inbox/").len()), (0, 2), "no heartbeat for a minute");
+    world.drain().await;
+    world.check_rest(&SPANS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_whose_body_is_cut_is_left_and_the_others_are_indexed() {
+    let world = World::new();
+    put_two(&world);
+    let client = world.client(Box::new(|call| {
+        let cut = (call.path == "inbox/a.jsonl").then_some(0.5);
+        Fate { cut, ..Fate::calm() }
+    }));
+    let at = world.sit(&client).await;
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.failed.len()), (1, 1), "{report:?}");
+    assert_eq!(report.failed[0].item, "inbox/a.jsonl");
+    assert_eq!(world.bucket.paths("inbox/"), ["inbox/a.jsonl"]);
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.skipped, report.failed.len()), (1, 0), "not tried again at once");
+    world.drain().await;
+    world.check_rest(&SPANS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_grows_while_it_is_indexed_stays() {
+    let world = World::new();
+    put_two(&world);
+    let bucket = world.bucket.clone();
+    let client = world.client(Box::new(move |call| {
+        if call.path.starts_with("entries/") && call.kind == crate::store::fault::CallKind::Put {
+            bucket.put("inbox/a.jsonl", line(&SPANS[..3]) + &line(&[(4, 1)]));
+        }
+        Fate::calm()
+    }));
+    let at = world.sit(&client).await;
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.skipped), (1, 1), "{report:?}");
+    assert_eq!(world.bucket.paths("inbox/"), ["inbox/a.jsonl"]);
+    world.drain().await;
+    world.check_rest(&[&SPANS[..], &[(4, 1)]].concat()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_inbox_is_indexed_once_and_the_ledger_forgets_what_is_gone() {
+    let world = World { keep_inbox: true, ..World::new() };
+    put_two(&world);
+    let at = world.sit(&world.calm()).await;
+    assert_eq!(index::run(&at.desk, &at.round).await.unwrap().done, 2);
+    assert_eq!(world.bucket.paths("inbox/").len(), 2);
+    assert_eq!(world.bucket.paths("farm/ledger/").len(), 1);
+    let quarantined = world.bucket.paths("quarantine/");
+    assert_eq!(quarantined.len(), 1, "only why: the object stays in the inbox: {quarantined:?}");
+    let blocks = world.bucket.paths("spans/");
+    let another = world.sit(&world.calm()).await;
+    assert_eq!(index::run(&another.desk, &another.round).await.unwrap().done, 0, "another worker reads the ledger");
+    assert_eq!(world.bucket.paths("spans/"), blocks);
+    world.bucket.put("inbox/a.jsonl", line(&[(4, 1)]));
+    assert_eq!(index::run(&at.desk, &at.round).await.unwrap().done, 1, "another content of a name is another object");
+    world.bucket.remove("inbox/a.jsonl");
+    world.bucket.remove("inbox/b.jsonl");
+    index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!(world.bucket.paths("farm/ledger/"), [""; 0]);
+    world.drain().await;
+    world.check_rest(&[&SPANS[..], &[(4, 1)]].concat()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_with_an_hour_of_newer_rules_is_left_whole() {
+    let mut world = World::new();
+    let rules = |number| crate::handler::Rules { number, ..crate::handler::Rules::default() };
+    let hour = |text: &str| text.parse().unwrap();
+    let changes = [(crate::model::Hour::EPOCH, 1), (hour("2026-11-22T14"), crate::handler::RULES + 1)];
+    let changes = changes.map(|(from, number)| Change { from, value: rules(number) });
+    world.settings.rules = serde_json::from_value(serde_json::to_value(changes).unwrap()).unwrap();
+    // Traces of 100 and more started at 13 h, the others at 14 h.
+    world.bucket.put("inbox/mixed.jsonl", line(&[(101, 1), (1, 1)]));
+    world.bucket.put("inbox/old.jsonl", line(&[(102, 1)]));
+    let at = world.sit(&world.calm()).await;
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.failed.len()), (1, 1), "{report:?}");
+    assert!(report.failed[0].report.to_string().contains("run a newer program"), "{}", report.failed[0].report);
+    assert_eq!(world.bucket.paths("inbox/"), ["inbox/mixed.jsonl"]);
+    assert_eq!(world.keys(Table::Spans).await, BTreeSet::from([ids((102, 1))]));
+    let _: &Timeline<crate::handler::Rules> = &world.settings.rules;
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_are_too_old_are_not_indexed_by() {
+    let world = World::new();
+    put_two(&world);
+    let at = world.sit(&world.calm()).await;
+    world.sleep(301).await;
+    assert!(index::run(&at.desk, &at.round).await.unwrap_err().to_string().contains("5 minutes"));
+    assert_eq!(world.bucket.paths("spans/"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_shards_hold_each_row_once() {
+    let mut world = World::new();
+    world.settings.shards = Timeline::always(4);
+    let spans: Vec<(u8, u8)> = (1..40).flat_map(|trace| [(trace, 1), (trace, 2)]).collect();
+    for (number, spans) in spans.chunks(13).enumerate() {
+        world.bucket.put(&format!("inbox/{number}"), line(spans));
+    }
+    world.drain().await;
+    world.check_rest(&spans).await;
+    assert_eq!(world.bucket.paths("spans/").len(), 4);
+    let at = world.sit(&world.calm()).await;
+    let view = at.desk.view(&Scope::of_trace(ids(spans[0]).0, [4], GRACE)).await.unwrap();
+    let shard = Shard::of_trace(ids(spans[0]).0, 4);
+    assert_eq!(view.blocks.iter().map(|block| block.shards().to_vec()).collect::<Vec<_>>(), [[shard]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_trace_goes_from_blocks_and_from_the_quarantine() {
+    let world = World::new();
+    put_two(&world);
+    world.drain().await;
+    assert_eq!(world.bucket.paths("quarantine/").len(), 2, "it holds traces 101 and 3");
+    let at = world.sit(&world.calm()).await;
+    at.desk.store.create(&Key::Forget(ids((101, 1)).0), "{}".into()).await.unwrap();
+    world.sleep(2).await;
+    let report = forget::run(&at.desk, &at.round).await.unwrap();
+    assert!(report.failed.is_empty() && report.did_something(), "{report:?}");
+    world.sleep(2).await;
+    let left: Vec<_> = SPANS.into_iter().filter(|span| span.0 != 101).collect();
+    assert_eq!(world.keys(Table::Spans).await, left.iter().map(|span| ids(*span)).collect());
+    assert_eq!(world.bucket.paths("quarantine/"), [""; 0]);
+    at.heart.beat(&at.desk.store).await.unwrap();
+    let blocks = world.bucket.paths("spans/");
+    forget::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!(world.bucket.paths("spans/"), blocks, "a second sweep finds nothing");
+    // The object is sent again: it is left out as it is indexed.
+    put_two(&world);
+    world.sleep(GRACE.as_secs() + 1).await;
+    world.drain().await;
+    world.check_rest(&left).await;
+    world.sleep(21 * 24 * 3600).await;
+    let at = world.sit(&world.calm()).await;
+    forget::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!(at.desk.store.list(&Prefix::Forget).await.unwrap().objects.len(), 0, "its time is over");
+}
+
+#[test]
+fn failures_wait_longer_and_longer() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let clock = Clock::simulated(Timestamp::UNIX_EPOCH, 1);
+        let setbacks = Setbacks::new(clock.clone());
+        for wait in [10, 20, 40, 80, 160, 320, 600, 600] {
+            setbacks.failed("a");
+            clock.sleep(Duration::from_secs(wait - 1)).await;
+            assert!(!setbacks.may_try("a") && setbacks.may_try("b"));
+            clock.sleep(Duration::from_secs(1)).await;
+            assert!(setbacks.may_try("a"));
+        }
+        assert_eq!((setbacks.times("a"), setbacks.items()), (8, vec!["a".to_owned()]));
+        setbacks.done("a");
+        assert_eq!(setbacks.items(), [""; 0]);
+    });
+}
