@@ -308,10 +308,9 @@ pub struct Inbox {
 impl Inbox {
     /// Whether objects here may grow while they lie here: local files, Azure's append blobs. They settle longer.
     pub fn grows(&self) -> bool {
-        match self.store.url().split_once("://") {
-            Some((scheme, _)) => matches!(scheme, "file" | "az" | "azure" | "abfs" | "abfss" | "adl"),
-            None => true,
-        }
+        let url = self.store.url();
+        let scheme = url.split_once(':').map_or("file", |(scheme, _)| scheme);
+        !["memory", "s3", "s3a", "gs", "gcs"].contains(&scheme)
     }
 }
 

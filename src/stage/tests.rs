@@ -117,9 +117,9 @@ impl World {
         let wanted: BTreeMap<_, _> = spans.iter().map(|span| (ids(*span), 1)).collect();
         assert_eq!(self.rows(Table::Spans).await, wanted);
         assert_eq!(
-            self.rows(Table::Entries).await,
-            wanted.into_iter().filter(|((_, span), _)| span.0[7] == 1).collect()
-        );
+                self.rows(Table::Entries).await,
+                wanted.into_iter().filter(|((_, span), _)| span.0[7] == 1).collect()
+            );
         assert_eq!(self.bucket.paths("spans/shard=all"), [""; 0]);
         assert_eq!(self.bucket.paths("entries/shard=all"), [""; 0]);
         assert_eq!(self.bucket.breaches(), [""; 0]);
@@ -290,13 +290,15 @@ async fn a_worker_that_slept_deletes_nothing() {
     put_two(&world);
     let client = world.client(Box::new(|call| {
         let first_write = call.path.starts_with("spans/") && call.kind == crate::store::fault::CallKind::Put;
-        if first_write { Fate::after(Incident::Wait(GRACE / 2)) } else { Fate::calm() }
+        if first_write { Fate::after(Incident::Wait(GRACE / 2 + Duration::from_secs(1))) } else { Fate::calm() }
     }));
     let at = world.sit(&client).await;
     let report = index::run(&at.desk, &at.round).await.unwrap();
     assert_eq!((report.done, report.skipped, report.more), (0, 2, true), "{report:?}");
     assert_eq!(world.bucket.paths("inbox/").len(), 2);
+    let mut at = at;
     at.heart.beat(&at.desk.store).await.unwrap();
+    at.desk.settings_read = world.clock.monotonic();
     client.follow(Box::new(|_| Fate::calm()));
     assert_eq!(index::run(&at.desk, &at.round).await.unwrap().done, 2, "a later round indexes them again");
     world.sleep(61).await;

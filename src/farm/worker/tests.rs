@@ -1,1 +1,217 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::*;
+use crate::error::{find, is_not_found};
+use crate::farm::settings::{Span, Timeline};
+use crate::store::fault::{Bucket, Fate, Incident};
+
+const LINE: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"01010101010101010101010101010101",
+    "spanId":"0101010101010101","name":"GET /x","kind":2,"startTimeUnixNano":"1795357000000000000",
+    "endTimeUnixNano":"1795357000001000000"}]}]}]}"#;
+
+/// A bucket at 2026-11-22T14:30:00, half an hour after the span of [`LINE`].
+fn bucket() -> Bucket {
+    Bucket::new(Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1), 1_000)
+}
+
+fn store(bucket: &Bucket, name: &str, script: crate::store::fault::Script) -> Store {
+    let now = bucket.clone();
+    let client = Arc::new(bucket.client(name, script));
+    Store::over_with_time(client, "memory://", bucket.clock().clone(), Arc::new(move || now.now()))
+}
+
+fn calm(bucket: &Bucket) -> Store {
+    store(bucket, "calm", Box::new(|_| Fate::calm()))
+}
+
+fn worker(store: Store, bucket: &Bucket, change: impl FnOnce(&mut Options)) -> Worker {
+    let mut options = Options::new("test".parse().unwrap());
+    change(&mut options);
+    Worker::new(store, bucket.clock().clone(), options)
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_does_everything_and_again_it_does_nothing() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    let plans = worker(calm(&bucket), &bucket, |options| options.once = true).plans().await.unwrap();
+    assert_eq!(plans.index.objects.len(), 1);
+    assert_eq!(bucket.paths(""), ["inbox/a.json"], "a dry run changes nothing");
+    let once = worker(calm(&bucket), &bucket, |options| options.once = true);
+    let summary = once.run(&CancellationToken::new()).await.unwrap();
+    assert_eq!((summary.objects, summary.spans, summary.is_clean()), (1, 1, true), "{summary}");
+    assert_eq!(bucket.paths("inbox/"), [""; 0]);
+    assert_eq!(bucket.paths("spans/shard=000-of-001/").len(), 1);
+    assert_eq!(bucket.paths("farm/workers/"), [""; 0], "the heartbeat is removed");
+    let stood = bucket.objects().into_keys().collect::<Vec<_>>();
+    let summary = once.run(&CancellationToken::new()).await.unwrap();
+    assert_eq!((summary.objects, summary.deleted), (0, 0), "{summary}");
+    assert_eq!(bucket.objects().into_keys().collect::<Vec<_>>(), stood);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_once_began_is_left_so_that_it_ends() {
+    let bucket = bucket();
+    let (inner, count) = (bucket.clone(), AtomicU64::new(0));
+    let busy = store(
+        &bucket,
+        "busy",
+        Box::new(move |call| {
+            if call.path.starts_with("spans/") {
+                inner.put(&format!("inbox/{}", count.fetch_add(1, Ordering::Relaxed)), LINE);
+            }
+            Fate::before(Incident::Wait(Duration::from_millis(500)))
+        }),
+    );
+    bucket.put("inbox/first", LINE);
+    let summary = worker(busy, &bucket, |options| options.once = true).run(&CancellationToken::new()).await.unwrap();
+    assert!(summary.objects >= 1 && !bucket.paths("inbox/").is_empty(), "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_stopped_removes_its_heartbeat_and_ends() {
+    let bucket = bucket();
+    let stop = CancellationToken::new();
+    let looping = worker(calm(&bucket), &bucket, |_| {});
+    let (summary, ()) = tokio::join!(looping.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(100)).await;
+        assert_eq!(bucket.paths("farm/workers/").len(), 1);
+        bucket.put("inbox/a.json", LINE);
+        bucket.clock().sleep(Duration::from_secs(200)).await;
+        stop.cancel();
+    });
+    let summary = summary.unwrap();
+    assert_eq!(summary.objects, 1, "settled for 10 s, then waited a minute for company: {summary}");
+    assert_eq!(bucket.paths("farm/workers/"), [""; 0]);
+    assert!(summary.seconds < 331.0, "{summary}");
+}
+
+/// An item that hangs is given 20 s when the worker is stopped.
+#[tokio::test(start_paused = true)]
+async fn an_item_that_hangs_does_not_keep_a_stopped_worker() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    let hanging = store(
+        &bucket,
+        "hangs",
+        Box::new(|call| match call.path.starts_with("inbox/a") {
+            true => Fate::before(Incident::Wait(Duration::from_secs(10_000))),
+            false => Fate::calm(),
+        }),
+    );
+    let stop = CancellationToken::new();
+    let started = bucket.clock().monotonic();
+    let hanging = worker(hanging, &bucket, |options| options.once = true);
+    let (summary, ()) = tokio::join!(hanging.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(30)).await;
+        stop.cancel();
+    });
+    assert_eq!(summary.unwrap().objects, 0);
+    assert_eq!((bucket.clock().monotonic() - started).as_secs(), 50);
+    assert_eq!(bucket.paths("inbox/").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_store_hangs_or_fails_gives_up() {
+    for (fate, gave_up) in
+        [(Incident::Wait(Duration::from_secs(100_000)), GaveUp::Stuck), (Incident::Fail, GaveUp::Failing)]
+    {
+        let bucket = bucket();
+        let script = move |call: &crate::store::fault::Call| match call.path.starts_with("inbox") {
+            true => Fate::before(fate.clone()),
+            false => Fate::calm(),
+        };
+        let looping = worker(store(&bucket, "odd", Box::new(script)), &bucket, |_| {});
+        let report = looping.run(&CancellationToken::new()).await.unwrap_err();
+        assert_eq!(find::<GaveUp>(&report), Some(&gave_up), "{report}");
+        assert!(!is_not_found(&report));
+    }
+}
+
+/// One item fails for ever: it is reported, and `--once` ends.
+#[tokio::test(start_paused = true)]
+async fn once_ends_also_when_something_fails() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    bucket.put("inbox/b.json", LINE);
+    let script = |call: &crate::store::fault::Call| match call.path.as_str() {
+        "inbox/a.json" => Fate::before(Incident::Fail),
+        _ => Fate::calm(),
+    };
+    let once = worker(store(&bucket, "odd", Box::new(script)), &bucket, |options| options.once = true);
+    let summary = once.run(&CancellationToken::new()).await.unwrap();
+    assert_eq!(summary.objects, 1);
+    assert_eq!(summary.failed.len(), 1, "{summary}");
+    assert_eq!((summary.failed[0].stage, summary.failed[0].item.as_str()), ("index", "inbox/a.json"));
+    assert!(!summary.is_clean());
+}
+
+/// Rule 8: of an archive that is older than `keep_for` nothing goes without a word.
+#[tokio::test(start_paused = true)]
+async fn an_archive_is_not_expired_without_asking_and_a_farm_that_grew_old_is() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    Settings::begin(&calm(&bucket)).await.unwrap();
+    bucket.clock().sleep(Duration::from_secs(8 * 24 * 3600)).await;
+    let archive = worker(calm(&bucket), &bucket, |options| options.once = true);
+    for _ in 0..2 {
+        let report = archive.run(&CancellationToken::new()).await.unwrap_err();
+        let would = find::<WouldExpire>(&report).unwrap();
+        assert!(would.past_bytes > 0 && would.kept_bytes == 0, "{would}");
+        assert!(would.to_string().contains("--yes"), "{would}");
+        assert!(!bucket.paths("spans/").is_empty());
+    }
+    bucket.clock().sleep(Duration::from_secs(601)).await;
+    let agreed = worker(calm(&bucket), &bucket, |options| (options.once, options.yes) = (true, true));
+    agreed.run(&CancellationToken::new()).await.unwrap();
+    assert_eq!(bucket.paths("spans/"), [""; 0]);
+
+    let bucket = self::bucket();
+    bucket.put("inbox/a.json", LINE);
+    let once = worker(calm(&bucket), &bucket, |options| options.once = true);
+    once.run(&CancellationToken::new()).await.unwrap();
+    bucket.clock().sleep(Duration::from_secs(8 * 24 * 3600)).await;
+    once.run(&CancellationToken::new()).await.unwrap();
+    assert_eq!(bucket.paths("spans/"), [""; 0], "kept as promised, then gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_of_zero_is_refused_in_company() {
+    let bucket = bucket();
+    let stop = CancellationToken::new();
+    let other = Worker::new(calm(&bucket), bucket.clock().clone(), Options::new("other".parse().unwrap()));
+    let (refused, _) = tokio::join!(
+        async {
+            bucket.clock().sleep(Duration::from_secs(5)).await;
+            let alone = worker(calm(&bucket), &bucket, |options| {
+                (options.once, options.grace) = (true, Some(Duration::ZERO));
+            });
+            let refused = alone.run(&CancellationToken::new()).await;
+            stop.cancel();
+            refused
+        },
+        other.run(&stop)
+    );
+    let report = refused.unwrap_err();
+    assert!(find::<crate::error::Mistake>(&report).is_some_and(|mistake| mistake.0.contains("other")), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_settings_is_noticed_within_a_minute() {
+    let bucket = bucket();
+    let stop = CancellationToken::new();
+    let looping = worker(calm(&bucket), &bucket, |_| {});
+    let (summary, ()) = tokio::join!(looping.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(100)).await;
+        // A settle of an hour: what comes now is left alone.
+        let settings = Settings { settle: Span(Duration::from_secs(3600)), ..Settings::default() };
+        let json = serde_json::to_vec(&settings).unwrap();
+        calm(&bucket).create(&Key::Settings(2), json.into()).await.unwrap();
+        bucket.clock().sleep(Duration::from_secs(95)).await;
+        bucket.put("inbox/a.json", LINE);
+        bucket.clock().sleep(Duration::from_secs(300)).await;
+        stop.cancel();
+    });
+    assert_eq!(summary.unwrap().objects, 0);
+    let _ = Timeline::always(0);
+}
