@@ -113,20 +113,35 @@ pub struct Round {
     pub looked: forget::Looked,
     /// Who is told how far the work is.
     pub monitor: Arc<dyn Monitor>,
+    said: Arc<Mutex<HashMap<String, Duration>>>,
 }
 
 impl Round {
+    /// A warning that still holds is said again after this time.
+    const SAID_LASTS: Duration = Duration::from_secs(3600);
+
     /// The round of a worker that is alone, that nobody stops or watches, without a memory of failures.
     pub fn alone(clock: &Clock) -> Self {
         let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
         let setbacks = Setbacks::new(clock.clone());
         let (ledger, looked) = (Ledger::default(), forget::Looked::default());
-        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger, looked, monitor }
+        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger, looked, monitor, said: Arc::default() }
     }
 
     /// Whether the worker is to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// Tells the monitor what a person should read, the same words at most once an hour.
+    pub fn warn(&self, clock: &Clock, stage: Stage, message: &str) {
+        let now = clock.monotonic();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, at| now - *at < Self::SAID_LASTS);
+        if !said.contains_key(message) {
+            said.insert(message.to_owned(), now);
+            self.monitor.warn(stage, message);
+        }
     }
 
     /// My contiguous part of a sorted work list ([`crate::farm::slice`]).
@@ -214,9 +229,9 @@ pub trait Monitor: Send + Sync {
         let _ = stage;
     }
 
-    /// Something that a person should read now.
+    /// Something that a person should read now: logged, if nobody shows it otherwise.
     fn warn(&self, stage: Stage, message: &str) {
-        let _ = (stage, message);
+        tracing::warn!(?stage, "{message}");
     }
 }
 

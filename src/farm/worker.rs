@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::error::{Report, Result, report};
 use crate::handler::catalogue::Catalogue;
 use crate::model::{Hour, Table, WorkerName};
-use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, forget, index};
+use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, forget, index, publish};
 use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::task;
@@ -110,6 +110,8 @@ pub struct Plans {
     pub index: index::Plan,
     /// level 0 → level 1
     pub compact: compact::Plan,
+    /// Documents to be made, a line each.
+    pub publish: Vec<String>,
     /// Pins and past hours, a line each.
     pub expire: Vec<String>,
 }
@@ -117,7 +119,7 @@ pub struct Plans {
 impl std::fmt::Display for Plans {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.index, self.compact)?;
-        self.expire.iter().try_for_each(|line| writeln!(f, "{line}"))
+        self.publish.iter().chain(&self.expire).try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
@@ -185,11 +187,13 @@ impl Worker {
         let listed = self.store.list(&Prefix::Workers).await?;
         heart.store_clock().observe(listed.began);
         let (_, settings) = Settings::load(&self.store).await?;
-        let desk = self.desk(&heart, settings, (0, Catalogue::default()));
+        let catalogue = Catalogue::load(&self.store).await?;
+        let desk = self.desk(&heart, settings, catalogue);
         let round = Round::alone(&self.clock);
         Ok(Plans {
             index: index::plan(&desk.for_stage(Stage::Index), &round).await?,
             compact: compact::plan(&desk.for_stage(Stage::Compact), &round).await?,
+            publish: publish::dry_run(&desk).await?,
             expire: expire::dry_run(&desk).await?,
         })
     }
@@ -300,6 +304,7 @@ impl<'a> Shift<'a> {
             let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
             self.worker.clock.sleep(Duration::from_millis(tie)).await;
         }
+        self.stage(Stage::Publish, &mut cycle, publish::run).await;
         if self.is_time_to_expire() {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
             self.ask_before_expiring().await?;

@@ -78,7 +78,7 @@ pub(super) async fn rewrite(
     // Before the listing: what is deleted was decided by it.
     let fence = Fence::begin(desk);
     let (plan, damaged) = look(desk, forced).await?;
-    warn(round, &plan);
+    warn(desk, round, &plan);
     for damaged in damaged {
         examine(desk, round, damaged, &mut report).await;
     }
@@ -92,13 +92,13 @@ pub(super) async fn rewrite(
     Ok(report)
 }
 
-fn warn(round: &Round, plan: &Plan) {
+fn warn(desk: &Desk, round: &Round, plan: &Plan) {
     for (table, hour) in &plan.newer {
         let message = format!("a newer program wrote to {table} of {hour}: this one leaves that hour alone");
-        round.monitor.warn(Stage::Compact, &message);
+        round.warn(&desk.clock, Stage::Compact, &message);
     }
     for (path, why) in &plan.damaged {
-        round.monitor.warn(Stage::Compact, &format!("{path} is skipped: {why}"));
+        round.warn(&desk.clock, Stage::Compact, &format!("{path} is skipped: {why}"));
     }
 }
 
@@ -229,7 +229,7 @@ async fn examine(desk: &Desk, round: &Round, damaged: Damaged, report: &mut Stag
         Ok(Health::Sound) => {}
         Ok(Health::Damaged(why)) => {
             let message = format!("{path} is damaged, and left where it is: {why}");
-            round.monitor.warn(Stage::Compact, &message);
+            round.warn(&desk.clock, Stage::Compact, &message);
             report.fail(path, report!("{message}"));
         }
         Err(cause) => report.fail(path, cause),

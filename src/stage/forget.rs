@@ -20,7 +20,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Desk, Fence, Round, StageReport, compact};
+use super::{Desk, Fence, Round, StageReport, compact, pins, publish};
 use crate::error::{Result, is_not_found};
 use crate::model::{Hour, Shard, Table, TraceId};
 use crate::otlp::redact::Redact;
@@ -73,6 +73,10 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         report.add(compact::rewrite(desk, round, forced, forget.clone()).await?);
     }
     sweep_quarantine(desk, round, forget, &mut report).await?;
+    let fence = Fence::begin(desk);
+    report.deleted += pins::forget(desk, &traces, &fence).await?;
+    let fence = Fence::begin(desk);
+    report.deleted += publish::forget(desk, &traces, &fence).await?;
     let fence = Fence::begin(desk);
     for trace in over(&tombstones, longest_kept(desk), now) {
         // After the sweep: if it failed above, the tombstone stands for another hour.

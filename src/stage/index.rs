@@ -235,6 +235,7 @@ impl Indexer<'_> {
             self.round.setbacks.failed(SLOW_BATCH);
         }
         report.more = true;
-        self.round.monitor.warn(Stage::Index, &format!("inbox objects that have been indexed stay for now: {fenced}"));
+        let message = format!("inbox objects that have been indexed stay for now: {fenced}");
+        self.round.warn(&self.desk.clock, Stage::Index, &message);
     }
 }

@@ -117,9 +117,9 @@ impl World {
         let wanted: BTreeMap<_, _> = spans.iter().map(|span| (ids(*span), 1)).collect();
         assert_eq!(self.rows(Table::Spans).await, wanted);
         assert_eq!(
-                self.rows(Table::Entries).await,
-                wanted.into_iter().filter(|((_, span), _)| span.0[7] == 1).collect()
-            );
+            self.rows(Table::Entries).await,
+            wanted.into_iter().filter(|((_, span), _)| span.0[7] == 1).collect()
+        );
         assert_eq!(self.bucket.paths("spans/shard=all"), [""; 0]);
         assert_eq!(self.bucket.paths("entries/shard=all"), [""; 0]);
         assert_eq!(self.bucket.breaches(), [""; 0]);
@@ -275,7 +275,7 @@ async fn inputs_stand_for_the_grace_and_with_a_grace_of_zero_go_at_once() {
             world.sleep(GRACE.as_secs() - 31).await;
             at.heart.beat(&at.desk.store).await.unwrap();
             assert_eq!(compact::run(&at.desk, &at.round).await.unwrap().deleted, 0);
-            world.sleep(30).await;
+            world.sleep(40).await;
             assert_eq!(compact::run(&at.desk, &at.round).await.unwrap().deleted, 4);
         }
         world.check_rest(&SPANS).await;
