@@ -260,6 +260,8 @@ impl Setbacks {
     const FIRST: Duration = Duration::from_secs(10);
     /// The longest wait.
     const LONGEST: Duration = Duration::from_secs(600);
+    /// How long after its wait an item is remembered.
+    const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
     /// None yet.
     pub fn new(clock: Clock) -> Self {
@@ -280,8 +282,11 @@ impl Setbacks {
     pub fn failed(&self, item: &str) {
         let mut items = self.lock();
         let times = items.get(item).map_or(0, |setback| setback.times);
+        // What failed a day ago and was never tried again is gone: somebody else did it, or deleted it.
+        let now = self.clock.monotonic();
+        items.retain(|_, setback| now < setback.until + Self::REMEMBERED);
         let wait = Self::FIRST.saturating_mul(1 << times.min(10)).min(Self::LONGEST);
-        items.insert(item.to_owned(), Setback { times: times + 1, until: self.clock.monotonic() + wait });
+        items.insert(item.to_owned(), Setback { times: times + 1, until: now + wait });
     }
 
     /// `item` was done.

@@ -273,8 +273,12 @@ impl<'a> Shift<'a> {
                 pause = SHORTEST_PAUSE;
                 continue;
             }
-            // What failed is in the summary; another run tries it again.
+            // What failed is in the summary; another run tries it again. What could not be done because the store
+            // changed in the meantime (or the fence came down) is tried again now, as often as cycles may fail.
             if self.worker.options.once {
+                if cycle.more {
+                    continue;
+                }
                 break;
             }
             tokio::select! {
@@ -340,7 +344,8 @@ impl<'a> Shift<'a> {
                 tracing::error!(stage, item, "{stage} failed for {item}: {}", failure.report);
             }
             did_something |= report.did_something();
-            cycle.did_something |= report.did_something() || report.more;
+            cycle.did_something |= report.did_something();
+            cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
             let again = self.desk.once && report.more && report.did_something() && !self.round.is_stopped();
             self.ran.add(stage, time, Some(report), &self.round.setbacks);
@@ -411,6 +416,8 @@ impl<'a> Shift<'a> {
 #[derive(Default)]
 struct Cycle {
     did_something: bool,
+    /// There is something left that could be done at once.
+    more: bool,
     /// A stage could do nothing at all.
     failed: bool,
     items_failed: bool,
@@ -418,7 +425,7 @@ struct Cycle {
 
 impl Cycle {
     fn is_failing(&self) -> bool {
-        self.failed || (self.items_failed && !self.did_something)
+        self.failed || ((self.items_failed || self.more) && !self.did_something)
     }
 }
 

@@ -156,7 +156,7 @@ impl Indexer<'_> {
             if self.round.is_stopped() {
                 break;
             }
-            self.batch(batch, &fence, report).await?;
+            self.batch(&mut intake, batch, &fence, report).await?;
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Indexer<'_> {
         late || self.round.is_stopped()
     }
 
-    async fn batch(&self, batch: Batch, fence: &Fence, report: &mut StageReport) -> Result<()> {
+    async fn batch(&self, intake: &mut Intake, batch: Batch, fence: &Fence, report: &mut StageReport) -> Result<()> {
         let Batch { rows, sources, failed, bytes_in, vanished, held } = batch;
         for path in held {
             self.round.setbacks.failed(&path);
@@ -185,8 +185,9 @@ impl Indexer<'_> {
             // Something in these rows cannot be written. Next time each object is tried alone, so that the others get
             // through.
             Err(cause) => {
-                for source in sources {
-                    self.fail(report, source.object.key.path(), report!("sort and write its rows: {cause}"));
+                let finished = sources.into_iter().map(|source| source.object.key.path());
+                for path in finished.chain(intake.give_up_open()) {
+                    self.fail(report, path, report!("sort and write its rows: {cause}"));
                 }
                 return Ok(());
             }

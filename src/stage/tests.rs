@@ -388,7 +388,6 @@ async fn an_object_with_an_hour_of_newer_rules_is_left_whole() {
     assert!(report.failed[0].report.to_string().contains("run a newer program"), "{}", report.failed[0].report);
     assert_eq!(world.bucket.paths("inbox/"), ["inbox/mixed.jsonl"]);
     assert_eq!(world.keys(Table::Spans).await, BTreeSet::from([ids((102, 1))]));
-    let _: &Timeline<crate::handler::Rules> = &world.settings.rules;
 }
 
 #[tokio::test(start_paused = true)]

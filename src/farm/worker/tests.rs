@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::error::{find, is_not_found};
-use crate::farm::settings::{Span, Timeline};
+use crate::farm::settings::Span;
 use crate::store::fault::{Bucket, Fate, Incident};
 
 const LINE: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"01010101010101010101010101010101",
@@ -213,5 +213,4 @@ async fn a_change_of_the_settings_is_noticed_within_a_minute() {
         stop.cancel();
     });
     assert_eq!(summary.unwrap().objects, 0);
-    let _ = Timeline::always(0);
 }

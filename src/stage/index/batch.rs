@@ -202,6 +202,12 @@ impl Intake {
         Ok((!batch.is_empty()).then_some(batch))
     }
 
+    /// Gives up the object whose rest would go into the next batch, because rows that came of it were not written: were
+    /// it read to its end, it would be deleted without them. Its path, if there is one.
+    pub fn give_up_open(&mut self) -> Option<String> {
+        self.open.take().map(|open| open.path)
+    }
+
     fn begin(&self, fetched: Result<Fetched, Failure>, batch: &mut Batch) -> Option<Open> {
         let Fetched { item, outcome, permit } = match fetched {
             Ok(fetched) => fetched,

@@ -124,3 +124,55 @@ impl Read for Stream {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::fault::{Bucket, Fate};
+    use crate::store::{Key, Prefix};
+
+    /// A store with one object of `size_bytes` that counts up, of whose bodies `cut` comes.
+    async fn fetched(size_bytes: usize, cut: Option<f64>) -> (Body, Vec<u8>, bool) {
+        let clock = Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1);
+        let bucket = Bucket::new(clock.clone(), 1_000);
+        let bytes: Vec<u8> = (0..size_bytes).map(|at| (at / 7) as u8).collect();
+        bucket.put("inbox/a", bytes.clone());
+        let client = bucket.client("test", Box::new(move |_| Fate { cut, ..Fate::calm() }));
+        let store = Store::over(Arc::new(client), "memory://", clock);
+        let listed = store.list(&Prefix::Inbox).await.unwrap().objects.remove(0);
+        assert_eq!(listed.key, Key::Inbox("a".to_owned()));
+        let (body, object, whole) = Body::fetch(&store, &listed).await.unwrap();
+        assert_eq!(object.size_bytes, size_bytes as u64);
+        (body, bytes, whole.is_some())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_large_object_is_read_as_it_comes_and_a_small_one_is_held_whole() {
+        for size_bytes in [0, 1, 100_000, WHOLE_BYTES as usize, WHOLE_BYTES as usize + 1, 3 * WHOLE_BYTES as usize] {
+            let (mut body, bytes, whole) = fetched(size_bytes, None).await;
+            assert_eq!(whole, size_bytes as u64 <= WHOLE_BYTES);
+            let read = task::cpu(move || {
+                let mut read = Vec::new();
+                body.read_to_end(&mut read)?;
+                Ok(read)
+            });
+            assert!(read.await.unwrap() == bytes, "{size_bytes}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_stream_that_was_cut_never_looks_whole() {
+        let (mut body, bytes, _) = fetched(2 * WHOLE_BYTES as usize, Some(0.7)).await;
+        let read = task::cpu(move || {
+            let mut read = Vec::new();
+            let errors = [body.read_to_end(&mut read).is_err(), body.read(&mut [0; 10]).is_err()];
+            Ok((read, errors))
+        });
+        let (read, errors) = read.await.unwrap();
+        assert_eq!(errors, [true, true], "also when it is asked again");
+        assert!(read.len() < bytes.len() && bytes.starts_with(&read));
+    }
+}
