@@ -2,14 +2,22 @@
 
 mod check;
 mod completions;
+mod demo;
 mod exit;
+mod explain;
+mod forget;
 mod get;
+mod handlers;
 mod lifecycle;
+mod not_found;
 pub mod out;
 mod progress;
+mod rebuild;
 mod run;
+mod search;
 mod session;
 mod settings;
+mod status;
 
 use clap::{Parser, Subcommand};
 
@@ -41,10 +49,18 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
+    Handlers(handlers::Args),
+    NotFound(not_found::Args),
+    Search(search::Args),
     Get(get::Args),
-    Settings(settings::Args),
+    Explain(explain::Args),
+    Forget(forget::Args),
+    Status(status::Args),
     Check(check::Args),
+    Settings(settings::Args),
+    Rebuild(rebuild::Args),
     Lifecycle(lifecycle::Args),
     Completions(completions::Args),
 }
@@ -52,10 +68,18 @@ enum Command {
 impl Command {
     async fn run(self, session: &Session) -> Result<Exit> {
         match self {
+            Self::Demo(args) => args.run(session).await,
             Self::Run(args) => args.run(session).await,
+            Self::Handlers(args) => args.run(session).await,
+            Self::NotFound(args) => args.run(session).await,
+            Self::Search(args) => args.run(session).await,
             Self::Get(args) => args.run(session).await,
-            Self::Settings(args) => args.run(session).await,
+            Self::Explain(args) => args.run(session).await,
+            Self::Forget(args) => args.run(session).await,
+            Self::Status(args) => args.run(session).await,
             Self::Check(args) => args.run(session).await,
+            Self::Settings(args) => args.run(session).await,
+            Self::Rebuild(args) => args.run(session).await,
             Self::Lifecycle(args) => args.run(session).await,
             Self::Completions(args) => args.run(),
         }

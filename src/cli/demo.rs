@@ -23,7 +23,7 @@ const RECORDED: Duration = Duration::from_secs(1_795_310_317);
 
 /// The samples are of one day. A store that keeps a week would keep only the newest ten traces of each handler of them,
 /// so this one keeps everything for a hundred years.
-const KEEP_FOR: &str = "36500d";
+const KEEP_FOR: &str = "100years";
 
 /// How many handlers are shown.
 const SHOWN: usize = 20;
@@ -89,8 +89,10 @@ async fn shown(folder: &str, overview: &Overview) -> Result<String> {
     let mut rows = overview.rows().await?;
     let handlers = rows.len();
     rows.sort_by_key(|row| std::cmp::Reverse(row.count));
-    let busiest = rows.first().map(|row| row.id.to_string()).unwrap_or_default();
-    let newest = match rows.first() {
+    // One that is worth a look: requests, some of which failed.
+    let example = rows.iter().find(|row| row.kind == "http" && row.errors > 0).or(rows.first());
+    let id = example.map(|row| row.id.to_string()).unwrap_or_default();
+    let trace = match example {
         Some(row) => overview.summary(&row.id).await?.and_then(|all| Some(all.newest.first()?.trace_id.clone())),
         None => None,
     };
@@ -101,16 +103,16 @@ async fn shown(folder: &str, overview: &Overview) -> Result<String> {
         "\n{}{rest}\n\
          {requests} requests hit no handler at all.\n\n\
          Look further:\n\
-         \x20 tracefarm -s {folder} handlers show {busiest}\n\
+         \x20 tracefarm -s {folder} handlers show {id}\n\
          \x20 tracefarm -s {folder} get {}\n\
          \x20 tracefarm -s {folder} not-found\n\
          \x20 tracefarm -s {folder} search --error --limit 5\n\
          \x20 tracefarm -s {folder} check\n\
-         and, without tracefarm:\n\
-         \x20 {folder}/site/handlers.json                   every handler with its numbers\n\
-         \x20 {folder}/site/handlers/{busiest}/  one handler: summary.json, traces.json.gz\n\
-         \x20 duckdb -c \"select service, name, count(*) from '{folder}/spans/**/*.parquet' group by all order by 3 desc\"\n",
+         (from a checkout: cargo run --release -- -s {folder} …), and without tracefarm:\n\
+         \x20 {folder}/site/handlers.json        every handler with its numbers\n\
+         \x20 {folder}/site/handlers/{id}/  summary.json, traces.json.gz\n\
+         \x20 duckdb -c \"select service, name, count(*) from '{folder}/spans/*/*/*.parquet' group by all order by 3 desc\"\n",
         handlers::table(&rows),
-        newest.unwrap_or_default(),
+        trace.unwrap_or_default(),
     ))
 }

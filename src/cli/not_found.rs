@@ -46,7 +46,8 @@ fn text(lists: &[NotFound]) -> String {
             out::count(row.paths)
         );
         let rest = (row.paths as usize).saturating_sub(list.requests.len());
-        let more = if rest > 0 { format!("… and {} more (--limit)\n", out::count(rest as u64)) } else { String::new() };
+        let more =
+            if rest > 0 { format!("… and {} more (--limit)\n", out::count(rest as u64)) } else { String::new() };
         head + &show::table(list.requests.iter()) + &more
     });
     lists.collect::<Vec<_>>().join("\n")

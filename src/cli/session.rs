@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Mistake, Result};
-use crate::farm::Settings;
+use crate::farm::{Settings, documents};
 use crate::handler::catalogue::Catalogue;
 use crate::query::Reader;
 use crate::store::{OpenOptions, Prefix, Stage, Store};
@@ -151,7 +151,7 @@ impl Session {
     async fn query_store(&self, store: Store) -> Result<Reader> {
         let store = store.for_stage(Stage::Read);
         let (_, settings) = Settings::load(&store).await?;
-        let catalogue = (0, Catalogue::default());
+        let catalogue = documents::load_newest::<Catalogue>(&store).await?;
         let blocks = Blocks::new(store.clone(), FOOTERS_BYTES);
         Ok(Reader { store, blocks, clock: self.clock.clone(), settings: settings.into(), catalogue: catalogue.into() })
     }

@@ -148,7 +148,7 @@ pub async fn check(reader: &Reader, monitor: &dyn Monitor) -> Result<Check> {
         now: now(reader, everything.began),
         inbox_is_empty: check.inbox == 0,
         traces: traces::Traces::default(),
-        paths: BTreeMap::new(),
+        paths: Paths::default(),
     };
     monitor.begin(Stage::Read, hours.len() as u64, 0);
     for hour in &hours {
@@ -157,7 +157,7 @@ pub async fn check(reader: &Reader, monitor: &dyn Monitor) -> Result<Check> {
     }
     monitor.end(Stage::Read);
     whole.traces_across_hours(&hours, &mut check).await?;
-    check.not_found = whole.paths.into_iter().map(not_found).collect();
+    check.not_found = whole.paths.0.into_iter().map(not_found).collect();
     documents::check(reader, &everything, pins, monitor, &mut check).await?;
     Ok(check)
 }
@@ -170,7 +170,7 @@ struct Whole<'a> {
     now: Timestamp,
     inbox_is_empty: bool,
     traces: traces::Traces,
-    paths: BTreeMap<(String, String, String), u64>,
+    paths: Paths,
 }
 
 impl Whole<'_> {
@@ -178,7 +178,7 @@ impl Whole<'_> {
     async fn hour(&mut self, hour: Hour, check: &mut Check) -> Result<()> {
         for last in (0..TRIES).map(|attempt| attempt + 1 == TRIES) {
             let (spans, entries) = list(self.reader, Some(hour)).await?;
-            let found = match hour::read(self.reader, hour, &spans, &entries, &self.forgotten).await {
+            let found = match hour::read(self.reader, hour, &spans, &entries, &self.forgotten, &mut self.traces).await {
                 Ok(found) => found,
                 Err(report) if is_not_found(&report) && !last => continue,
                 Err(report) => return Err(report),
@@ -202,7 +202,7 @@ impl Whole<'_> {
             for (object, what) in &found.violations {
                 check.violated(object.clone(), what.clone());
             }
-            self.add(hour, found, check);
+            self.add(found, check);
             return Ok(());
         }
         Ok(())
@@ -214,7 +214,7 @@ impl Whole<'_> {
         i64::try_from(self.now.as_nanosecond() - keep_for as i128).unwrap_or(i64::MIN)
     }
 
-    fn add(&mut self, hour: Hour, found: hour::Found, check: &mut Check) {
+    fn add(&mut self, found: hour::Found, check: &mut Check) {
         check.spans += found.spans;
         check.entries += found.entries;
         check.revisions += found.revisions;
@@ -224,21 +224,8 @@ impl Whole<'_> {
             sum.count += counted.count;
             sum.errors += counted.errors;
         }
-        for ((service, method, path), counted) in found.paths {
-            let full = self.paths.len() >= PATHS;
-            let line = (service, method, path);
-            match self.paths.get_mut(&line) {
-                Some(sum) => *sum += counted,
-                None if full => {
-                    *self.paths.entry((line.0, String::new(), "(other)".to_owned())).or_default() += counted
-                }
-                None => {
-                    self.paths.insert(line, counted);
-                }
-            }
-        }
-        for trace in found.traces {
-            self.traces.meet(trace, hour);
+        for (line, counted) in found.paths.0 {
+            self.paths.add(line, counted);
         }
     }
 
@@ -247,9 +234,7 @@ impl Whole<'_> {
         while self.traces.next_part() {
             for hour in hours {
                 let (spans, _) = list(self.reader, Some(*hour)).await?;
-                for trace in hour::trace_ids(self.reader, &spans).await? {
-                    self.traces.meet(trace, *hour);
-                }
+                hour::meet_again(self.reader, *hour, &spans, &mut self.traces).await?;
             }
         }
         check.traces = self.traces.count();
@@ -261,6 +246,23 @@ impl Whole<'_> {
             check.revisions += moved;
         }
         Ok(())
+    }
+}
+
+/// Requests by service, method and path: at most [`PATHS`] paths.
+#[derive(Default)]
+struct Paths(BTreeMap<(String, String, String), u64>);
+
+impl Paths {
+    fn add(&mut self, line: (String, String, String), count: u64) {
+        let full = self.0.len() >= PATHS;
+        match self.0.get_mut(&line) {
+            Some(sum) => *sum += count,
+            None if full => *self.0.entry((line.0, String::new(), "(other)".to_owned())).or_default() += count,
+            None => {
+                self.0.insert(line, count);
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::table::digest::NEWEST_KEPT;
 pub(super) enum Change {
     /// Write a route for requests that a framework names by their path alone, or that are on the 404 list
     Add(Add),
-    /// Count a handler's entries as another's: `rename OLD NEW` keeps OLD's traces when its route became NEW
+    /// Say that a route was renamed: the new handler counts as the old one, which keeps its id and its traces
     Rename(Rename),
     /// How many of a handler's newest traces are kept for ever
     Keep(Keep),
@@ -93,25 +93,26 @@ impl Change {
             Ok(new)
         };
         let (version, catalogue) = documents::change::<Catalogue>(&store, edit).await?;
-        output.show(&Report { version, catalogue }, |report| format!("The catalogue is now version {}.\n", report.version))?;
+        output.show(&Report { version, catalogue }, |report| {
+            format!("The catalogue is now version {}.\n", report.version)
+        })?;
         Ok(Exit::Done)
     }
 
     fn apply(&self, catalogue: &mut Catalogue, now: jiff::Timestamp) -> Result<(), Mistake> {
         match self {
             Self::Add(Add { service, route, namespace, .. }) => {
-                let (method, route) = route
-                    .split_once(' ')
-                    .filter(|(_, route)| route.starts_with('/'))
-                    .ok_or_else(|| Mistake(format!("`{route}` is no route with its method, such as `GET /users/{{id}}`")))?;
+                let (method, route) =
+                    route.split_once(' ').filter(|(_, route)| route.starts_with('/')).ok_or_else(|| {
+                        Mistake(format!("`{route}` is no route with its method, such as `GET /users/{{id}}`"))
+                    })?;
                 let (service, namespace) = (service.clone(), namespace.clone());
                 let route = ExplicitRoute { service, namespace, method: method.to_owned(), route: route.to_owned() };
-                if !catalogue.routes.contains(&route) {
-                    catalogue.routes.push(route);
-                }
+                catalogue.add(route).map_err(Mistake)?;
             }
             Self::Rename(Rename { old, new, .. }) => {
-                catalogue.aliases.insert(new.clone(), old.clone());
+                // The id that pages and links know is the old one: it stays.
+                catalogue.alias(new, old).map_err(Mistake)?;
             }
             Self::Keep(Keep { handler, traces, .. }) if traces == "default" => {
                 catalogue.keep_last.remove(handler);
@@ -123,7 +124,7 @@ impl Change {
                 catalogue.keep_last.insert(handler.clone(), number);
             }
             Self::Remove(Remove { handler, .. }) => {
-                catalogue.removed.insert(handler.clone(), now);
+                catalogue.remove(handler, now);
             }
         }
         Ok(())

@@ -39,11 +39,16 @@ pub fn text(summary: &Summary) -> String {
     text += &entries("Newest with an error", &summary.newest_errors);
     text += &entries("Slowest", &summary.slowest);
     if !summary.calls.is_empty() {
-        let columns =
-            [Column::Right("calls"), Column::Right("errors"), Column::Right("together"), Column::Left("what")];
+        let columns = [
+            Column::Right("calls"),
+            Column::Right("errors"),
+            Column::Right("p50"),
+            Column::Right("p95"),
+            Column::Left("what"),
+        ];
         let rows = summary.calls.iter().map(|call| {
             let what = format!("{} {}", call.service, call.operation);
-            vec![out::count(call.count), out::count(call.errors), millis(Some(call.total_ms)), what]
+            vec![out::count(call.count), out::count(call.errors), millis(call.p50_ms), millis(call.p95_ms), what]
         });
         text += &format!("\nCalls\n{}", out::table(&columns, rows));
     }

@@ -95,7 +95,7 @@ async fn broken_document(reader: &Reader, key: &Key) -> Result<Option<String>> {
     };
     let read = match key {
         Key::Settings(_) => serde_json::from_slice::<Settings>(&body).map(|settings| settings.check().err()),
-        Key::Catalogue(_) => serde_json::from_slice::<Catalogue>(&body).map(|_| None),
+        Key::Catalogue(_) => serde_json::from_slice::<Catalogue>(&body).map(|catalogue| catalogue.check().err()),
         Key::Site(SiteKey::Traces(_) | SiteKey::Trace(_)) => {
             let mut text = Vec::new();
             if let Err(error) = flate2::read::MultiGzDecoder::new(&body[..]).read_to_end(&mut text) {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::HandlerCount;
 use super::run::{Merged, Row, Rows};
+use super::traces::Traces;
+use super::{HandlerCount, Paths};
 use crate::error::{Result, report};
 use crate::handler::{self, Rules};
 use crate::model::{HandlerId, Hour, Shard, Table, TraceId};
@@ -36,10 +37,8 @@ pub(super) struct Found {
     pub entries: u64,
     /// Rows of `entries/` in all blocks.
     pub entry_rows: u64,
-    pub traces: Vec<TraceId>,
     pub handlers: BTreeMap<HandlerId, HandlerCount>,
-    /// By service, method and path.
-    pub paths: BTreeMap<(String, String, String), u64>,
+    pub paths: Paths,
     pub violations: Vec<(String, String)>,
     told: Sum,
     stored: Sum,
@@ -79,19 +78,20 @@ fn entry_hash(handler: &str, keys: &KeyColumns, row: usize) -> u128 {
     xxh3_128(&bytes)
 }
 
-/// Reads the hour in both tables.
+/// Reads the hour in both tables; its traces are met.
 pub(super) async fn read(
     reader: &Reader,
     hour: Hour,
     spans: &View,
     entries: &View,
     forgotten: &HashSet<TraceId>,
+    traces: &mut Traces,
 ) -> Result<Found> {
     let mut found = Found::default();
     let rules = reader.settings.rules.at(hour);
     for (shard, blocks) in shards(spans) {
         let mut merged = Merged::new(reader, Table::Spans, shard, &blocks).await?;
-        read_spans(&mut merged, rules, forgotten, &mut found).await?;
+        read_spans(&mut merged, rules, forgotten, &mut found, |trace| traces.meet(trace, hour)).await?;
         found.violations.extend(merged.violations());
     }
     for (shard, blocks) in shards(entries) {
@@ -120,19 +120,20 @@ fn replaced_rows(view: &View) -> u64 {
     view.blocks.iter().filter(|block| !counting.contains(&block.id())).map(|block| block.meta.rows).sum()
 }
 
-/// The ids of the traces with spans in the listed blocks, each once for a shard.
-pub(super) async fn trace_ids(reader: &Reader, spans: &View) -> Result<Vec<TraceId>> {
-    let mut ids = Vec::new();
+/// Meets the hour's traces once more.
+pub(super) async fn meet_again(reader: &Reader, hour: Hour, spans: &View, traces: &mut Traces) -> Result<()> {
     for (shard, blocks) in shards(spans) {
         let mut merged = Merged::new(reader, Table::Spans, shard, &blocks).await?;
+        let mut last = None;
         while let Some(row) = merged.next().await? {
             let trace = row.rows.keys.trace(row.at);
-            if ids.last() != Some(&trace) {
-                ids.push(trace);
+            if last != Some(trace) {
+                traces.meet(trace, hour);
+                last = Some(trace);
             }
         }
     }
-    Ok(ids)
+    Ok(())
 }
 
 /// A batch of spans with what the rules tell of its rows.
@@ -186,6 +187,7 @@ async fn read_spans(
     rules: &Rules,
     forgotten: &HashSet<TraceId>,
     found: &mut Found,
+    mut meet: impl FnMut(TraceId),
 ) -> Result<()> {
     let mut tellings = Tellings::default();
     let mut trace = None;
@@ -198,7 +200,7 @@ async fn read_spans(
         let key = row.rows.keys.record(row.at);
         if trace != Some(key.trace) {
             trace = Some(key.trace);
-            found.traces.push(key.trace);
+            meet(key.trace);
             contents.clear();
             keys.clear();
             entries.clear();
@@ -252,7 +254,7 @@ fn count_entry(group: &[Row], forgotten: &HashSet<TraceId>, found: &mut Found) -
     if handler.is_not_found() {
         let text = |column: crate::query::columns::Text<'_>| column.or_empty(at).to_owned();
         let line = (text(entries.service), text(entries.method), text(entries.path));
-        *found.paths.entry(line).or_default() += 1;
+        found.paths.add(line, 1);
     }
     let counted = found.handlers.entry(handler).or_default();
     counted.count += 1;

@@ -1,0 +1,157 @@
+//! `tracefarm search`
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::out::{self, Column};
+use super::{Exit, Session};
+use crate::error::Result;
+use crate::farm::settings::Span;
+use crate::model::HandlerId;
+use crate::query::search::{self, Hit, Search};
+
+/// Find traces by the entries of handlers, the newest first; everything that is said must hold
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Of this handler (an id as `handlers` lists it)
+    #[arg(long, value_name = "ID", env = "TRACEFARM_HANDLER", hide_env_values = true)]
+    handler: Option<HandlerId>,
+    /// Of this service
+    #[arg(long, env = "TRACEFARM_SERVICE", hide_env_values = true)]
+    service: Option<String>,
+    /// Started at this time or later: a moment, or how long ago (`2h`)
+    #[arg(long, value_name = "TIME", env = "TRACEFARM_SINCE", hide_env_values = true)]
+    since: Option<When>,
+    /// Started before this time: a moment, or how long ago
+    #[arg(long, value_name = "TIME", env = "TRACEFARM_UNTIL", hide_env_values = true)]
+    until: Option<When>,
+    /// Took at least so long (`250ms`)
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = super::span,
+        env = "TRACEFARM_MIN_DURATION",
+        hide_env_values = true
+    )]
+    min_duration: Option<Span>,
+    /// Status error, or an HTTP status of 500 and more
+    #[arg(long, env = "TRACEFARM_ERROR", hide_env_values = true, value_parser = out::boolish())]
+    error: bool,
+    /// With this HTTP status
+    #[arg(long, value_name = "CODE", env = "TRACEFARM_STATUS", hide_env_values = true)]
+    status: Option<i32>,
+    /// Some span of the trace has this attribute, its own or its resource's; may be said again
+    #[arg(
+        long = "attr",
+        value_name = "KEY=VALUE",
+        value_parser = attribute,
+        env = "TRACEFARM_ATTR",
+        hide_env_values = true
+    )]
+    attributes: Vec<(String, String)>,
+    /// At most so many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, env = "TRACEFARM_LIMIT", hide_env_values = true)]
+    limit: usize,
+    #[command(flatten)]
+    output: out::Output,
+}
+
+/// A moment, or how long ago.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    At(Timestamp),
+    Ago(SignedDuration),
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ago) = humantime::parse_duration(text) {
+            return SignedDuration::try_from(ago).map(Self::Ago).map_err(|error| error.to_string());
+        }
+        let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        match text.parse() {
+            Ok(moment) => Ok(Self::At(moment)),
+            Err(_) => day().map(|day| Self::At(day.timestamp())).ok_or_else(|| {
+                "a time is written 2026-11-22T14:00:00Z, 2026-11-22 (UTC), or as how long ago: 90m, 2h, 3d".to_owned()
+            }),
+        }
+    }
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("an attribute and its value are written KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Args {
+    /// Lists what is found.
+    pub async fn run(self, session: &Session) -> Result<Exit> {
+        let reader = session.query().await?;
+        // People mean their own clock, moved as everything else is.
+        let now = session.clock.wall().saturating_add(session.clock.offset())?;
+        let at = |when: When| match when {
+            When::At(moment) => Ok(moment),
+            When::Ago(ago) => now.saturating_sub(ago),
+        };
+        let search = Search {
+            handler: self.handler,
+            service: self.service,
+            since: self.since.map(at).transpose()?,
+            until: self.until.map(at).transpose()?,
+            min_duration_ns: self.min_duration.map(|span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX)),
+            error: self.error.then_some(true),
+            status: self.status,
+            attributes: self.attributes,
+            limit: self.limit,
+        };
+        let hits = search::search(&reader, &search).await?;
+        self.output.show(&hits, |hits| table(hits))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn table(hits: &[Hit]) -> String {
+    if hits.is_empty() {
+        return "Nothing found.\n".to_owned();
+    }
+    let columns = [
+        Column::Left("start"),
+        Column::Right("took"),
+        Column::Right("status"),
+        Column::Left("service"),
+        Column::Left("handler"),
+        Column::Left("trace"),
+    ];
+    let rows = hits.iter().map(|hit| {
+        let status = match (hit.http_status, hit.error) {
+            (Some(status), _) => status.to_string(),
+            (None, true) => "ERROR".to_owned(),
+            (None, false) => String::new(),
+        };
+        let name = hit.path.as_ref().map_or_else(|| hit.name.clone(), |path| format!("{} {path}", hit.name));
+        vec![
+            hit.start.strftime("%F %T").to_string(),
+            out::duration(hit.duration_ns),
+            status,
+            hit.service.clone(),
+            name,
+            hit.trace_id.clone(),
+        ]
+    });
+    out::table(&columns, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_moment_a_day_or_how_long_ago() {
+        assert_eq!("2h".parse(), Ok(When::Ago(SignedDuration::from_hours(2))));
+        let moment = When::At("2026-11-22T00:00:00Z".parse().unwrap());
+        assert_eq!("2026-11-22T00:00:00Z".parse(), Ok(moment));
+        assert_eq!("2026-11-22".parse(), Ok(moment));
+        assert!("yesterday".parse::<When>().is_err());
+    }
+}
