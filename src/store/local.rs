@@ -35,6 +35,7 @@ use object_store::{
 use super::{Written, name};
 use crate::clock::Clock;
 use crate::task;
+use writers::Writers;
 
 /// Where unfinished files lie, in the store's own directory: a rename must not leave the file system. Listings of the
 /// store leave it out.
@@ -52,6 +53,7 @@ const CHUNK_BYTES: u64 = 1 << 20;
 pub(super) struct Local {
     root: Arc<PathBuf>,
     clock: Clock,
+    writers: Arc<Writers>,
 }
 
 impl std::fmt::Display for Local {
@@ -63,7 +65,7 @@ impl std::fmt::Display for Local {
 impl Local {
     /// The directory `root`, which must be there; `clock` says how old unfinished files are.
     pub(super) fn new(root: PathBuf, clock: Clock) -> Self {
-        Self { root: Arc::new(root), clock }
+        Self { root: Arc::new(root), clock, writers: Arc::default() }
     }
 
     /// Whether one of the directories is in the other, links followed.
@@ -94,7 +96,8 @@ impl Local {
     /// Whether a process holds the file open for writing: then it goes on growing, under whatever name or none.
     pub(super) async fn is_held_open(&self, path: &Path) -> Result<bool> {
         let file = self.file(path)?;
-        blocking(move || writers::holds_open(&fs::metadata(file)?)).await.map_err(|error| failed(path, error))
+        let (writers, now) = (self.writers.clone(), self.clock.monotonic());
+        blocking(move || writers.hold_open(&fs::metadata(file)?, now)).await.map_err(|error| failed(path, error))
     }
 
     /// The file of an object.
