@@ -1,6 +1,10 @@
 //! The handlers of the recording against its truth: every entry span under its handler, every 404 by method and path.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and one that skips says so"
+)]
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -137,7 +141,6 @@ fn shared() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    #[expect(clippy::print_stderr, reason = "who runs the tests should know what was not tested")]
     eprintln!("skipped: the full recording is not at {} (set TRACEFARM_SHARED)", folder.display());
     None
 }
@@ -196,7 +199,6 @@ fn every_404_of_the_recording_is_listed_by_method_and_path() {
 /// Run by hand with `cargo test --test handlers -- --ignored --nocapture`: how much processor time an entry takes (Linux).
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "says what it measured")]
 fn how_long_an_entry_takes() {
     let Some(folder) = shared() else { return };
     let (_, batches) = recorded(&folder);

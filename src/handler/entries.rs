@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -162,17 +163,20 @@ struct Functions(HashMap<usize, Option<String>>);
 impl Functions {
     fn name(&mut self, resources: &Texts<'_>, row: usize) -> Result<Option<&str>> {
         let Some(key) = resources.dictionary.key(row) else { return Ok(None) };
-        if !self.0.contains_key(&key) {
-            let mut found = None;
-            typed_json::visit(resources.values.value(key), |name, value| {
-                if name == "faas.name" && found.is_none() {
-                    found = value.as_str().map(Cow::into_owned);
-                }
-            })
-            .context_with(|| format!("read the resource in row {row}"))?;
-            self.0.insert(key, found);
-        }
-        Ok(self.0.get(&key).and_then(Option::as_deref))
+        let name = match self.0.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let mut found = None;
+                typed_json::visit(resources.values.value(key), |name, value| {
+                    if name == "faas.name" && found.is_none() {
+                        found = value.as_str().map(Cow::into_owned);
+                    }
+                })
+                .context_with(|| format!("read the resource in row {row}"))?;
+                place.insert(found)
+            }
+        };
+        Ok(name.as_deref())
     }
 }
 

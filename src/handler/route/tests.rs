@@ -127,8 +127,8 @@ fn a_path_hits_a_route(#[case] route: &str, #[case] path: &str, #[case] expected
 
 #[test]
 fn the_route_that_says_more_comes_first() {
-    let mut routes = ["/*", "/users/*", "/users/:id?", "/users/:id", "/users/:id.json", "/users/me", "/:x/me"]
-        .map(|route| Route::parse(route));
+    let mut routes =
+        ["/*", "/users/*", "/users/:id?", "/users/:id", "/users/:id.json", "/users/me", "/:x/me"].map(Route::parse);
     routes.sort_by_key(Route::vagueness);
     assert_eq!(
         routes.map(|route| route.to_string()),
