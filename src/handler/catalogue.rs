@@ -112,8 +112,15 @@ impl Catalogue {
         self.removed.get(id).is_some_and(|at| i128::from(newest_ns) <= at.as_nanosecond())
     }
 
-    /// Makes `id` count as `other`, before and after: a rename (the new route counts as the old handler, which stays), or
-    /// two handlers made one.
+    /// A route was renamed: what hit `new` counts as the old handler, which stays, before and after.
+    ///
+    /// # Errors
+    /// A sentence, if `old` already counts as `new`.
+    pub fn rename(&mut self, old: &HandlerId, new: &HandlerId) -> Result<(), String> {
+        self.alias(new, old)
+    }
+
+    /// Makes `id` count as `other`, before and after.
     ///
     /// # Errors
     /// A sentence, if `other` already counts as `id`.
