@@ -49,3 +49,22 @@ fn guard<T, E: std::fmt::Display>(key: &BlockKey, step: impl FnOnce() -> Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Columns may be added at the end by a later format; whatever else changes here makes old blocks unreadable.
+    #[test]
+    fn the_columns_are_part_of_the_format() {
+        let columns = |table| {
+            let schema = schema(table);
+            let line = |field: &arrow::datatypes::Field| {
+                format!("{} {}{}", field.name(), field.data_type(), if field.is_nullable() { "?" } else { "" })
+            };
+            schema.fields().iter().map(|field| line(field)).collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(columns(Table::Spans), @"");
+        insta::assert_snapshot!(columns(Table::Entries), @"");
+    }
+}

@@ -11,6 +11,7 @@
 //!   "shards": {"000-of-002": 1000, "001-of-002": 234},  // rows of each, in the order in which they stand
 //!   "merged_from": ["01KA8Z3V5Y7N0M2B4C6D8F0G1H"],      // blocks that this one replaces, for its shard
 //!   "siblings": [],                     // other files of the same merge
+//!   "sums": ["2d06800538d394c2"],       // XXH3-64 of the bytes of each row group, from its first column to its last
 //!   "digest": [5432100, 2345],          // entries, level 1: where in the file their digest lies: offset, bytes
 //!   "calls": [5432100, 345]             // spans, level 1: likewise, the digest of calls
 //! }
@@ -19,7 +20,8 @@
 //! `merged_from`, `siblings`, `digest` and `calls` are left out when there are none; unknown keys are ignored. The first
 //! four mean the same in every format to come, so that a program can tell that a block is too new for it. A digest is a
 //! zstd frame of JSON between the last row group and Parquet's own indexes: bytes that Parquet readers skip, as they
-//! skip what no footer points to.
+//! skip what no footer points to. The sums are compared whenever a row group is read whole, so that a merge never makes
+//! damaged rows its own; where only pages are read, it is Parquet's and zstd's decoders that notice damage, or not.
 //!
 //! Rows are sorted (see [`super::order`]). Level 0 holds all shards of an hour, one after the other; a row group ends
 //! with a shard wherever it has grown large enough ([`super::write`]), and a shard's rows can always be read by range.
@@ -113,10 +115,25 @@ pub(super) struct Words {
     pub merged_from: Vec<BlockId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub siblings: Vec<BlockId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sums: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Place>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Place>,
+}
+
+/// A sum as [`Words::sums`] has it.
+pub(super) fn sum(bytes: &[u8]) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(bytes))
+}
+
+/// Where the bytes of a row group lie: from its first column to its last, which have no gaps between them. Of metadata
+/// that was checked, or that we wrote.
+pub(super) fn group_range(group: &parquet::file::metadata::RowGroupMetaData) -> Range<u64> {
+    let starts = group.columns().iter().map(|column| column.byte_range().0);
+    let ends = group.columns().iter().map(|column| column.byte_range().0 + column.byte_range().1);
+    starts.min().unwrap_or(0)..ends.max().unwrap_or(0)
 }
 
 /// Where in the file something lies: offset and length in bytes.
@@ -223,11 +240,12 @@ mod tests {
             shards: vec![(shard(2), 5), (shard(11), 7)],
             merged_from: vec!["01KA8Z3V5Y7N0M2B4C6D8F0G1H".parse().unwrap()],
             siblings: Vec::new(),
+            sums: vec![sum(b"")],
             digest: Some(Place(100, 20)),
             calls: None,
         };
         let text = serde_json::to_string(&words).unwrap();
-        insta::assert_snapshot!(text, @r#"{"format":1,"rules":1,"rows":12,"shards":{"002-of-016":5,"011-of-016":7},"merged_from":["01KA8Z3V5Y7N0M2B4C6D8F0G1H"],"digest":[100,20]}"#);
+        insta::assert_snapshot!(text, @r#"{"format":1,"rules":1,"rows":12,"shards":{"002-of-016":5,"011-of-016":7},"merged_from":["01KA8Z3V5Y7N0M2B4C6D8F0G1H"],"sums":["2d06800538d394c2"],"digest":[100,20]}"#);
         assert_eq!(serde_json::from_str::<Words>(&text).unwrap(), words);
         assert_eq!(words.rows_of(shard(11)), 5..12);
         assert_eq!(words.rows_of(shard(3)), 0..0);

@@ -159,8 +159,9 @@ async fn merge_once(blocks: &Blocks, store: &Store, clock: &Clock, spec: &MergeS
             }
             Want::Write(bytes) => file.upload.write(bytes).await?,
             Want::Ended { last: false } => {
-                let bytes = machine.end_file(words(spec, rules, &[]))?;
-                file.upload.write(bytes).await?;
+                for bytes in machine.end_file(words(spec, rules, &[]))? {
+                    file.upload.write(bytes).await?;
+                }
                 // Durable before the next one begins, and so before the last, which names it: if we die between them,
                 // what is there are copies of rows that their inputs still have.
                 merged.files.push((file.key, file.upload.finish().await?));
@@ -172,8 +173,9 @@ async fn merge_once(blocks: &Blocks, store: &Store, clock: &Clock, spec: &MergeS
     let siblings: Vec<BlockId> = merged.files.iter().map(|(key, _)| key.block).collect();
     let last = Words { merged_from: spec.merged_from.clone(), ..words(spec, rules, &siblings) };
     (merged.rows_in, merged.rows_out) = (machine.rows_in(), machine.rows_out());
-    let bytes = task::cpu(move || machine.end_file(last)).await?;
-    file.upload.write(bytes).await?;
+    for bytes in task::cpu(move || machine.end_file(last)).await? {
+        file.upload.write(bytes).await?;
+    }
     let object = file.upload.finish().await?;
     merged.finished = Some(object.modified);
     merged.files.push((file.key, object));
@@ -217,6 +219,7 @@ fn words(spec: &MergeSpec, rules: u32, siblings: &[BlockId]) -> Words {
         shards: vec![(spec.shard, 0)],
         merged_from: Vec::new(),
         siblings: siblings.to_vec(),
+        sums: Vec::new(),
         digest: None,
         calls: None,
     }

@@ -1,5 +1,7 @@
 //! Blocks written: level 0 in one buffer, level 1 as a stream of files.
 
+use std::ops::Range;
+
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -9,7 +11,7 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-use super::block::{FORMAT, Place, Words};
+use super::block::{FORMAT, Place, Words, group_range, sum};
 use super::order::HourRows;
 use crate::error::{Result, ResultExt};
 use crate::model::Table;
@@ -50,9 +52,16 @@ pub fn level0(table: Table, rows: &HourRows, rules: u32) -> Result<Bytes> {
         shards: rows.shards.iter().map(|(shard, range)| (*shard, range.len() as u64)).collect(),
         merged_from: Vec::new(),
         siblings: Vec::new(),
+        sums: Vec::new(),
         digest: None,
         calls: None,
     };
+    writer.flush().context("encode a level-0 block")?;
+    writer.sync().context("encode a level-0 block")?;
+    let body = writer.inner();
+    let group = |range: Range<u64>| sum(&body[range.start as usize..range.end as usize]);
+    let sums = writer.flushed_row_groups().iter().map(|metadata| group(group_range(metadata))).collect();
+    let words = Words { sums, ..words };
     writer.append_key_value_metadata(words.to_metadata()?);
     Ok(writer.into_inner().context("encode a level-0 block")?.into())
 }
@@ -61,6 +70,9 @@ pub fn level0(table: Table, rows: &HourRows, rules: u32) -> Result<Bytes> {
 pub(super) struct Level1 {
     writer: ArrowWriter<Vec<u8>>,
     rows: u64,
+    /// How many bytes have been handed out.
+    handed_out: u64,
+    sums: Vec<String>,
 }
 
 impl Level1 {
@@ -92,7 +104,7 @@ impl Level1 {
         let properties = find_by(table).iter().chain(&["start"]).fold(properties, |properties, name| {
             properties.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Page)
         });
-        Ok(Self { writer: writer(table, properties.build())?, rows: 0 })
+        Ok(Self { writer: writer(table, properties.build())?, rows: 0, handed_out: 0, sums: Vec::new() })
     }
 
     pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
@@ -113,12 +125,22 @@ impl Level1 {
     /// What has become ready since the last call.
     pub fn ready(&mut self) -> Result<Bytes> {
         self.writer.sync().context("encode a level-1 block")?;
-        Ok(std::mem::take(self.writer.inner_mut()).into())
+        let ready = std::mem::take(self.writer.inner_mut());
+        // The writer hands on a row group when it is whole: none lies across what was handed out before.
+        for group in &self.writer.flushed_row_groups()[self.sums.len()..] {
+            let range = group_range(group);
+            let bytes = (range.start - self.handed_out) as usize..(range.end - self.handed_out) as usize;
+            self.sums.push(sum(&ready[bytes]));
+        }
+        self.handed_out += ready.len() as u64;
+        Ok(ready.into())
     }
 
-    /// Ends the file: what is left of its bytes. `words` get their rows and the places of the digests from here.
-    pub fn finish(mut self, mut words: Words, digest: Option<&[u8]>, calls: Option<&[u8]>) -> Result<Bytes> {
+    /// Ends the file: what is left of its bytes. `words` get their sums and the places of the digests from here.
+    pub fn finish(mut self, mut words: Words, digest: Option<&[u8]>, calls: Option<&[u8]>) -> Result<Vec<Bytes>> {
         self.writer.flush().context("encode a level-1 block")?;
+        let last_group = self.ready()?;
+        words.sums = std::mem::take(&mut self.sums);
         let mut put = |bytes: Option<&[u8]>| -> Result<Option<Place>> {
             let Some(bytes) = bytes else { return Ok(None) };
             let at = self.writer.bytes_written() as u64;
@@ -128,7 +150,7 @@ impl Level1 {
         words.digest = put(digest)?;
         words.calls = put(calls)?;
         self.writer.append_key_value_metadata(words.to_metadata()?);
-        Ok(self.writer.into_inner().context("encode a level-1 block")?.into())
+        Ok(vec![last_group, self.writer.into_inner().context("encode a level-1 block")?.into()])
     }
 }
 

@@ -141,7 +141,7 @@ impl Machine {
     }
 
     /// Ends the file in hand and begins another: what is left of its bytes.
-    pub fn end_file(&mut self, mut words: Words) -> Result<Bytes> {
+    pub fn end_file(&mut self, mut words: Words) -> Result<Vec<Bytes>> {
         let File { level1, digest, calls } = std::mem::replace(&mut self.file, File::new(self.table)?);
         self.ending = false;
         words.rows = level1.rows();
