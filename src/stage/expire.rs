@@ -30,7 +30,7 @@ use self::plan::{Horizon, Listed};
 use super::{Desk, Ledger, Round, StageReport};
 use crate::error::{Result, ResultExt, report};
 use crate::model::Table;
-use crate::store::{Key, Prefix, Stage, Store, StoreErrorKind};
+use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::view::Scope;
 
 pub use covered::read as read_covered;
@@ -118,11 +118,6 @@ async fn oldest_unread(desk: &Desk, ledger: &Ledger) -> Result<Option<Timestamp>
     Ok(unread.map(|object| object.modified).min())
 }
 
-/// Whether `report` says that the disk or quota is full.
-fn is_full(report: &crate::error::Report) -> bool {
-    crate::error::store_kind(report) == Some(StoreErrorKind::Full)
-}
-
 /// A failure of an item that is an hour.
 fn unread(hour: crate::model::Hour) -> crate::error::Report {
     report!("entries of {hour} cannot be read, so nobody knows which traces of it must stay; `quarantine/blocks/` says which block once it has been looked at whole")
@@ -133,3 +128,6 @@ fn unread(hour: crate::model::Hour) -> crate::error::Report {
 fn unread_hours(damaged: &[crate::table::view::Damaged]) -> BTreeSet<crate::model::Hour> {
     damaged.iter().filter(|block| !block.marked).map(|block| block.key.hour).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,21 +174,22 @@ pub async fn add_rows(
         fence.allows_write().context_with(what)?;
         let key = Key::Pin(whole.clone());
         if damaged.contains(&whole) {
-            // The name promises exactly these rows and nobody can read them there: writing them is what heals it.
-            desk.store.overwrite(&key, body).await.context_with(what)?;
-        } else {
-            match desk.store.create(&key, body).await {
-                Ok(_) => {}
-                // Another worker wrote the same rows, in another program's spelling. The versions below are deleted on
-                // the strength of that object, so it is read first.
-                Err(taken) if taken.kind == StoreErrorKind::AlreadyExists => {
-                    let there = pin::read(&desk.store, &whole).await.context_with(what)?;
-                    if pin::rows_hash(&there).context_with(what)? != hash {
-                        bail!("{} does not hold the rows that its name promises", key.path());
-                    }
+            // The name promises exactly these rows, and nobody can read them there. They are all in blocks or other
+            // versions, which stand at least until this pin is written: dying between the two lines loses nothing.
+            fence.allows_delete().context_with(what)?;
+            desk.store.delete(&key).await.context_with(what)?;
+        }
+        match desk.store.create(&key, body).await {
+            Ok(_) => {}
+            // Another worker wrote the same rows, in another program's spelling. The versions below are deleted on the
+            // strength of that object, so it is read first.
+            Err(taken) if taken.kind == StoreErrorKind::AlreadyExists => {
+                let there = pin::read(&desk.store, &whole).await.context_with(what)?;
+                if pin::rows_hash(&there).context_with(what)? != hash {
+                    bail!("{} does not hold the rows that its name promises", key.path());
                 }
-                Err(failed) => return Err(failed).context_with(what)?,
             }
+            Err(failed) => return Err(failed).context_with(what)?,
         }
         done.written += 1;
         done.bytes += bytes;

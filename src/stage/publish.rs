@@ -201,3 +201,6 @@ impl Ground {
         self.spans.began
     }
 }
+
+#[cfg(test)]
+mod tests;

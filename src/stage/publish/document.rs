@@ -331,8 +331,10 @@ pub struct PartRow {
     pub inputs: String,
     /// The etag of its summary.
     pub summary_etag: String,
-    /// A hash of the traces that its `traces.json.gz` was made of.
+    /// A hash of the names of the traces (and their pins) that its `traces.json.gz` shows.
     pub traces: String,
+    /// A hash of its bytes: compaction moves rows to new blocks without changing them.
+    pub traces_body: String,
     /// The etag of that.
     pub traces_etag: String,
     /// Traces that are objects of their own, in hex.

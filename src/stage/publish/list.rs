@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
-use super::document::{Handlers, Others, SUMMARY_VERSION};
+use super::document::{Handlers, Others, Row, SUMMARY_VERSION};
 use super::summary::{self, Weight};
 use super::{Written, document::Part};
 use crate::error::{Result, ResultExt};
@@ -53,7 +53,7 @@ pub(super) async fn publish(desk: &Desk, count: u16, now: Timestamp) -> Result<S
 /// The list: pure.
 fn join(parts: BTreeMap<String, String>, known: &[&Part], most: usize) -> Handlers {
     let rows = || known.iter().flat_map(|part| &part.handlers).map(|line| &line.row);
-    let weights = rows().map(|row| Weight {
+    let weights = rows().filter(|row| !row.id.is_not_found()).map(|row| Weight {
         service: row.service.clone(),
         id: row.id.clone(),
         count: row.count,
@@ -68,7 +68,9 @@ fn join(parts: BTreeMap<String, String>, known: &[&Part], most: usize) -> Handle
         all.count += sum.count;
         all.errors += sum.errors;
     }
-    let mut handlers: Vec<_> = rows().filter(|row| !dropped.contains(&row.id)).cloned().collect();
+    // A 404 list has pages like a handler, and a list of its own.
+    let is_shown = |row: &&Row| !dropped.contains(&row.id) && !row.id.is_not_found();
+    let mut handlers: Vec<Row> = rows().filter(is_shown).cloned().collect();
     summary::sort(&mut handlers);
     let mut not_found: Vec<_> = known.iter().flat_map(|part| &part.not_found).map(|list| list.row.clone()).collect();
     not_found.sort_by(|a, b| (&a.service, &a.namespace).cmp(&(&b.service, &b.namespace)));
@@ -103,7 +105,7 @@ async fn tidy(desk: &Desk, fence: &Fence, written: &Written, count: u16, now: Ti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::publish::document::{MadeFrom, PartRow, Row};
+    use crate::stage::publish::document::{MadeFrom, PartRow};
 
     fn part(handlers: &[(&str, u64)]) -> Part {
         let row = |(id, count): &(&str, u64)| {
@@ -131,6 +133,7 @@ mod tests {
                 inputs: String::new(),
                 summary_etag: String::new(),
                 traces: String::new(),
+                traces_body: String::new(),
                 traces_etag: String::new(),
                 large: Vec::new(),
             }

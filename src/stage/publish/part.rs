@@ -301,7 +301,12 @@ impl Work<'_> {
             .filter_map(|(id, _)| Some((id.clone(), shown.get(id)?.clone())))
             .collect();
         // The traces first: a summary names what stands.
-        let traces = traces::write(self.desk, self.fence, &self.ground.spans, &stale).await?;
+        let standing = stale.keys().filter_map(|id| {
+            let line = lines.get(id)?;
+            let stands = self.ground.stands(&SiteKey::Traces(id.clone()), &line.traces_etag);
+            stands.then(|| (id.clone(), (line.traces_body.clone(), line.traces_etag.clone())))
+        });
+        let traces = traces::write(self.desk, self.fence, &self.ground.spans, &stale, &standing.collect()).await?;
         let mut bytes: u64 = traces.values().map(|written| written.bytes).sum();
         let summaries = stream::iter(chunk).map(|(id, stale_summary)| {
             let traces = traces.get(id);
@@ -318,6 +323,10 @@ impl Work<'_> {
                     traces: match traces {
                         Some(_) => shown.get(id).map(Shown::hash).unwrap_or_default(),
                         None => old.map(|old| old.traces.clone()).unwrap_or_default(),
+                    },
+                    traces_body: match traces {
+                        Some(written) => written.body.clone(),
+                        None => old.map(|old| old.traces_body.clone()).unwrap_or_default(),
                     },
                     traces_etag: match traces {
                         Some(written) => written.etag.clone(),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::{StreamExt, TryStreamExt, stream};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Result, ResultExt, bail, is_not_found, store_kind};
 use crate::model::{HandlerId, TraceId};
@@ -128,18 +129,21 @@ fn document<'a>(fragments: impl Iterator<Item = &'a Fragment>, large: &[TraceId]
     Ok(gzip.finish()?.into())
 }
 
-/// What was written for a handler.
+/// What stands for a handler.
 #[derive(Debug)]
 pub struct Written {
-    /// The etag of its `traces.json.gz`.
+    /// A hash of the bytes of its `traces.json.gz`.
+    pub body: String,
+    /// The etag of that.
     pub etag: String,
     /// Traces that are objects of their own.
     pub large: Vec<TraceId>,
-    /// Bytes written.
+    /// Bytes written; 0 if the very same document stood already.
     pub bytes: u64,
 }
 
-/// Writes the documents of `handlers`: their traces are fetched together, block by block.
+/// Writes the documents of `handlers`: their traces are fetched together, block by block. Of the documents that are
+/// `standing` (the hash of their bytes and their etag) those that would be the same are left.
 ///
 /// If the process dies in between, some documents are newer than the part that names them: the part is stale then and all
 /// of it is looked at again.
@@ -151,6 +155,7 @@ pub async fn write(
     fence: &Fence,
     spans: &View,
     handlers: &BTreeMap<HandlerId, Shown>,
+    standing: &BTreeMap<HandlerId, (String, String)>,
 ) -> Result<BTreeMap<HandlerId, Written>> {
     let mut traces = Traces::new();
     let mut pins: BTreeSet<&PinKey> = BTreeSet::new();
@@ -192,10 +197,17 @@ pub async fn write(
             let named = apart.clone();
             let body = crate::task::cpu(move || document(own.iter().filter_map(|trace| fragments.get(trace)), &named));
             let body = body.await.context_with(|| format!("write the traces of {handler}"))?;
-            let bytes = body.len() as u64;
-            fence.allows_write()?;
-            let object = desk.store.overwrite(&Key::Site(SiteKey::Traces(handler.clone())), body).await?;
-            Result::<_>::Ok((handler.clone(), Written { etag: object.etag, large: apart, bytes }))
+            let hash = format!("{:016x}", xxh3_64(&body));
+            let stands = standing.get(handler).filter(|(body, _)| *body == hash);
+            let (etag, bytes) = match stands {
+                Some((_, etag)) => (etag.clone(), 0),
+                None => {
+                    let bytes = body.len() as u64;
+                    fence.allows_write()?;
+                    (desk.store.overwrite(&Key::Site(SiteKey::Traces(handler.clone())), body).await?.etag, bytes)
+                }
+            };
+            Result::<_>::Ok((handler.clone(), Written { body: hash, etag, large: apart, bytes }))
         }
     });
     documents.buffer_unordered(AT_A_TIME).try_collect().await

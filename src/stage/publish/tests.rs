@@ -1,0 +1,232 @@
+//! Pages on a simulated store: what is written, what is not written again, what never appears.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use super::document::{Handlers, NotFound, Part, Summary};
+use crate::handler::catalogue::ExplicitRoute;
+use crate::model::HandlerId;
+use crate::stage::testing::{MINUTE, START, Sent, World, clean, trace_id};
+use crate::stage::{forget, publish};
+use crate::store::Key;
+
+const DAY: u64 = 24 * 3600;
+
+fn spans() -> Vec<Sent> {
+    let mut all = Vec::new();
+    for number in 1..=12 {
+        let start = START + number * MINUTE;
+        all.push(Sent { duration: number * 1_000_000, ..Sent::request(number, 1, "/users/:id", start) });
+        all.push(Sent { duration: 1_000, ..Sent::inner(number, 2, 1, "db", start + 1) });
+    }
+    all.push(Sent { status: Some(500), ..Sent::request(21, 1, "/b", START) });
+    all.push(Sent::not_found(31, 1, "/users/7", START + 1));
+    all.push(Sent::not_found(32, 1, "/users/7/x", START + 2));
+    all
+}
+
+async fn filled(world: &World) {
+    let spans = spans();
+    for (number, chunk) in spans.chunks(9).enumerate() {
+        world.send(&format!("{number}"), chunk);
+    }
+    world.take_in().await;
+}
+
+fn list(world: &World) -> Handlers {
+    world.site("site/handlers.json")
+}
+
+fn summary(world: &World, part: &str) -> Summary {
+    let list = list(world);
+    let id = &list.handlers.iter().find(|row| row.id.as_str().contains(part)).unwrap().id;
+    world.site(&format!("site/handlers/{id}/summary.json"))
+}
+
+/// The trace ids in a handler's document of traces, and how many spans it has.
+fn traces(world: &World, id: &HandlerId) -> (BTreeSet<String>, usize) {
+    let stored = world.bucket.read(&format!("site/handlers/{id}/traces.json.gz")).unwrap();
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(&stored.body[..]).read_to_string(&mut text).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let resources = document["resourceSpans"].as_array().unwrap().iter();
+    let scopes = resources.flat_map(|resource| resource["scopeSpans"].as_array().unwrap());
+    let spans: Vec<_> = scopes.flat_map(|scope| scope["spans"].as_array().unwrap().clone()).collect();
+    assert_eq!(document["tracefarm"]["received"].as_array().unwrap().len(), spans.len());
+    (spans.iter().map(|span| span["traceId"].as_str().unwrap().to_owned()).collect(), spans.len())
+}
+
+fn written(world: &World) -> Vec<(String, jiff::Timestamp)> {
+    world.bucket.paths("site/").into_iter().map(|path| (path.clone(), world.modified(&path))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_handler_has_its_numbers_and_its_newest_traces_whole() {
+    for shards in [1, 4] {
+        let mut world = World::new();
+        world.settings.shards = crate::farm::settings::Timeline::always(shards);
+        filled(&world).await;
+        world.publish().await;
+        world.publish().await;
+        let list = list(&world);
+        let counts: Vec<(&str, u64, u64)> =
+            list.handlers.iter().map(|row| (row.name.as_str(), row.count, row.errors)).collect();
+        assert_eq!(counts, [("GET /users/{id}", 12, 0), ("GET /b", 1, 1)]);
+        let users = summary(&world, "users");
+        assert_eq!(users.newest.len(), 10);
+        assert_eq!(users.newest[0].trace_id, trace_id(12).to_string());
+        assert_eq!(users.slowest.iter().map(|entry| entry.duration_ms).collect::<Vec<_>>(), [12.0, 11.0, 10.0]);
+        assert_eq!(users.statuses["200"], 12);
+        assert_eq!(users.history.iter().map(|point| point.count).sum::<u64>(), 12);
+        assert_eq!(users.histogram.iter().map(|bar| bar.count).sum::<u64>(), 12);
+        assert_eq!(traces(&world, &users.handler.id), ((3..=12).map(|n| trace_id(n).to_string()).collect(), 20));
+        assert_eq!(summary(&world, "get-b").newest_errors.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_and_the_404s_it_would_have_taken_are_shown_on_both_sides() {
+    for shards in [1, 4] {
+        let mut world = World::new();
+        world.settings.shards = crate::farm::settings::Timeline::always(shards);
+        let route = ExplicitRoute {
+            service: "web".to_owned(),
+            namespace: String::new(),
+            method: "GET".to_owned(),
+            route: "/users/{id}/x".to_owned(),
+        };
+        let told = world.catalogue.1.add(route).unwrap();
+        world.catalogue.0 = 1;
+        filled(&world).await;
+        // A part sees the routes of the other parts once they are there.
+        for _ in 0..3 {
+            world.publish().await;
+        }
+        let list = list(&world);
+        assert_eq!(list.not_found.len(), 1);
+        let not_found: NotFound = world.site(&format!("site/not-found/{}.json", list.not_found[0].list));
+        let matches: Vec<(&str, Vec<HandlerId>)> =
+            not_found.requests.iter().map(|request| (request.path.as_str(), request.matches.clone())).collect();
+        let users = summary(&world, "users-id");
+        assert_eq!(matches, [("/users/7/x", vec![told.id.clone()]), ("/users/7", vec![users.handler.id.clone()])]);
+        assert_eq!(users.adopted.len(), 1, "{users:?}");
+        assert_eq!(users.adopted[0].newest.trace_id, trace_id(31).to_string());
+        let explicit: Summary = world.site(&format!("site/handlers/{}/summary.json", told.id));
+        assert_eq!((explicit.handler.count, explicit.handler.adopted), (0, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_change_is_not_written_again() {
+    let world = World::new();
+    filled(&world).await;
+    assert!(world.publish().await.done > 0);
+    world.sleep(5).await;
+    let stood = written(&world);
+    assert_eq!(world.publish().await.done, 0);
+    assert_eq!(written(&world), stood);
+    // A trace of one handler: the other's documents stay.
+    world.send("more", &[Sent::request(99, 1, "/b", START + 20 * MINUTE)]);
+    world.take_in().await;
+    world.publish().await;
+    let changed: Vec<String> =
+        written(&world).into_iter().filter(|now| !stood.contains(now)).map(|(path, _)| path).collect();
+    assert!(changed.iter().all(|path| !path.contains("users")), "{changed:?}");
+    assert_eq!(changed.iter().filter(|path| path.contains("get-b")).count(), 2, "{changed:?}");
+    // Everything is made again.
+    let at = world.desk().await;
+    assert_eq!(publish::rebuild(&at.desk.store).await.unwrap(), 1);
+    world.publish().await;
+    assert!(written(&world).iter().all(|now| !stood.contains(now)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_span_of_a_trace_that_is_shown_is_shown() {
+    let world = World::new();
+    filled(&world).await;
+    world.publish().await;
+    let id = summary(&world, "users").handler.id;
+    world.send("late", &[Sent::inner(5, 9, 1, "cache", START + 5 * MINUTE + 7)]);
+    world.take_in().await;
+    world.publish().await;
+    assert_eq!(traces(&world, &id).1, 21);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_trace_is_on_no_page() {
+    let world = World::new();
+    filled(&world).await;
+    world.publish().await;
+    let at = world.desk().await;
+    at.desk.store.create(&Key::Forget(trace_id(12)), "{}".into()).await.unwrap();
+    world.publish().await;
+    let users = summary(&world, "users");
+    assert!(users.newest.iter().chain(&users.slowest).all(|entry| entry.trace_id != trace_id(12).to_string()));
+    assert!(!traces(&world, &users.handler.id).0.contains(&trace_id(12).to_string()));
+    clean(forget::run(&at.desk, &at.round).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_trace_is_an_object_of_its_own_and_goes_when_nobody_names_it() {
+    let world = World::new();
+    let noise = format!(r#"{{"key":"noise","value":{{"stringValue":"{}"}}}}"#, "x".repeat(1 << 20));
+    world.send("large", &[Sent { attributes: noise, ..Sent::request(1, 1, "/b", START) }]);
+    world.take_in().await;
+    world.publish().await;
+    let large = format!("site/traces/{}.json.gz", trace_id(1));
+    assert_eq!(world.bucket.paths("site/traces/"), [large.as_str()]);
+    let part: Part = world.site("site/parts/000-of-001.json");
+    assert_eq!(part.handlers[0].large, [trace_id(1).to_string()]);
+    // Ten newer ones push it out, but it is still the only slow one; forgetting it removes it at once.
+    let at = world.desk().await;
+    at.desk.store.create(&Key::Forget(trace_id(1)), "{}".into()).await.unwrap();
+    clean(forget::run(&at.desk, &at.round).await.unwrap());
+    assert_eq!(world.bucket.paths("site/traces/"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_lives_in_its_pins_alone_stays_on_the_list() {
+    let world = World::new();
+    filled(&world).await;
+    world.publish().await;
+    world.sleep(8 * DAY).await;
+    world.drain().await;
+    assert_eq!(world.bucket.paths("entries/"), [""; 0]);
+    world.publish().await;
+    let users = summary(&world, "users");
+    assert_eq!((users.handler.count, users.handler.name.as_str()), (0, "GET /users/{id}"));
+    assert_eq!((users.newest.len(), users.pins.len()), (10, 10));
+    assert_eq!(traces(&world, &users.handler.id), ((3..=12).map(|n| trace_id(n).to_string()).collect(), 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_handler_keeps_its_traces() {
+    let mut world = World::new();
+    filled(&world).await;
+    world.publish().await;
+    let (old, new) = (summary(&world, "users").handler.id, summary(&world, "get-b").handler.id);
+    world.catalogue.1.rename(&old, &new).unwrap();
+    world.catalogue.0 = 1;
+    world.publish().await;
+    let list = list(&world);
+    assert_eq!(list.handlers.len(), 1);
+    assert_eq!((list.handlers[0].count, list.handlers[0].aliases.clone()), (13, vec![old.clone()]));
+    assert_eq!(world.bucket.paths(&format!("site/handlers/{old}/")), [""; 0], "its own pages are gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_somebody_changed_is_made_again() {
+    let world = World::new();
+    filled(&world).await;
+    world.publish().await;
+    let id = summary(&world, "users").handler.id;
+    world.bucket.put(&format!("site/handlers/{id}/summary.json"), "garbage");
+    world.bucket.remove(&format!("site/handlers/{id}/traces.json.gz"));
+    world.publish().await;
+    assert_eq!(summary(&world, "users").handler.count, 12);
+    assert_eq!(traces(&world, &id).1, 20);
+    world.bucket.put("site/parts/000-of-001.json", "garbage");
+    world.bucket.put("site/handlers.json", "garbage");
+    world.publish().await;
+    assert_eq!(list(&world).handlers.len(), 2);
+}
