@@ -1,0 +1,190 @@
+//! Scripted interleavings: one worker is stopped at each of its calls in turn, for good or for a while, and others do
+//! something meanwhile. That is every interleaving with one switch, on the real code.
+
+use std::cell::Cell;
+
+use jiff::{SignedDuration, Timestamp};
+use tracefarm::clock::Clock;
+use tracefarm::store::fault::{Fate, Gate, Incident, Script};
+
+use super::farm::{self, Boot, Step};
+use super::spans::{Does, Form, Made, Maker};
+use super::world::{World, calm};
+
+/// How a worker is stopped at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The call hangs; the worker's heart goes on beating.
+    Hang,
+    /// The whole worker stands still: when it goes on it believes that no time has passed.
+    Freeze,
+    /// It dies.
+    Crash,
+}
+
+/// Where it is stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// At which call, from 1.
+    pub call: u64,
+    /// After the effect, or before it.
+    pub after: bool,
+    pub stop: Stop,
+}
+
+/// One play of a scene.
+pub struct Scene {
+    pub world: World,
+    pub maker: Maker,
+    place: Place,
+    /// Whether the call was ever made.
+    reached: bool,
+    lives: u64,
+}
+
+/// Plays `scene` once for each place: every `stride`th call of the worker that it interleaves.
+pub fn every_place(name: &str, stride: u64, scene: impl AsyncFn(&mut Scene)) {
+    let mut played = 0;
+    for stop in [Stop::Hang, Stop::Freeze, Stop::Crash] {
+        for after in [false, true] {
+            // Not all begin with the first call, so that a coarse sweep meets them all between its kinds.
+            let first = 1 + (stop as u64 * 2 + u64::from(after)) % stride;
+            for call in (first..).step_by(stride as usize) {
+                let place = Place { call, after, stop };
+                played += 1;
+                if !play(name, place, &scene) {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(played > 6, "{name}: the worker that is to be interleaved makes no calls");
+}
+
+/// Whether the place was reached.
+fn play(name: &str, place: Place, scene: &impl AsyncFn(&mut Scene)) -> bool {
+    farm::simulate(async {
+        let start: Timestamp = "2026-11-20T10:20:00Z".parse().unwrap();
+        let mut world = World::new(place.call, start, 2);
+        // Merges of one file, and of as many as there are traces or handlers.
+        world.file_bytes = if place.call.is_multiple_of(2) { 1 } else { 1 << 30 };
+        // Two traces a handler, three hours, ten minutes of grace: small enough for everything to happen.
+        let settings = [("keep_for", "3h"), ("keep_last", "2"), ("grace", "10m"), ("settle", "0s")];
+        world.set(&settings).await;
+        let mut play = Scene { world, maker: Maker::new(7), place, reached: false, lives: 0 };
+        scene(&mut play).await;
+        if !play.world.is_wrong() {
+            play.world.rest(place.call).await;
+        }
+        play.world.verdict(&format!("{name} at {place:?}"));
+        play.reached
+    })
+}
+
+impl Scene {
+    /// An entry span of a handler, so many minutes ago.
+    pub fn entry(&mut self, route: &str, minutes_ago: i64) -> Made {
+        let time = self.world.now() - SignedDuration::from_mins(minutes_ago);
+        self.maker.entry("web", Does::Serve(route.to_owned()), time)
+    }
+
+    /// A span of another's trace, without an entry, so many minutes after it.
+    pub fn child(&mut self, of: &Made, minutes_after: i64) -> Made {
+        self.maker.child(of, "web", Does::Work("work".to_owned()), minutes_after * 60_000_000_000 + 5_000_000)
+    }
+
+    /// An object arrives.
+    pub fn arrive(&self, spans: &[&Made]) -> String {
+        let spans: Vec<Made> = spans.iter().map(|made| (*made).clone()).collect();
+        self.world.arrive(&spans, Form::GzipProto)
+    }
+
+    pub async fn minutes(&self, minutes: i64) {
+        farm::pass(SignedDuration::from_mins(minutes)).await;
+    }
+
+    /// A worker to which nothing happens does these rounds.
+    pub async fn work(&mut self, steps: &[Step]) {
+        self.work_at_once(steps, true).await;
+    }
+
+    /// The same; without `once` it waits for what a loop waits for.
+    pub async fn work_at_once(&mut self, steps: &[Step], once: bool) {
+        self.lives += 1;
+        let name = format!("b{}", self.lives);
+        let clock = Clock::simulated(self.world.now(), self.lives);
+        let client = calm(&self.world.bucket, &name);
+        let mut boot = Boot::start(&client, &name, &clock).await.unwrap();
+        (boot.desk.once, boot.desk.file_bytes) = (once, self.world.file_bytes);
+        boot.while_beating(async {
+            for step in steps {
+                self.world.drain(&boot, *step).await;
+            }
+        })
+        .await;
+    }
+
+    /// A worker does these rounds, and is stopped at its place; `meanwhile` happens then.
+    pub async fn interleave(&mut self, steps: &[Step], meanwhile: impl AsyncFnOnce(&mut Self)) {
+        let gate = Gate::new();
+        let thaw = gate.clone();
+        let (place, file_bytes) = (self.place, self.world.file_bytes);
+        let mut of_start = 0;
+        let script: Script = Box::new(move |call| {
+            // Its first calls are the start of a worker; the place counts from its first round on.
+            if call.number <= of_start || call.path.starts_with("farm/workers") {
+                return Fate::calm();
+            }
+            if call.path.starts_with("farm/settings") || call.path.starts_with("farm/handlers") {
+                of_start = call.number;
+                return Fate::calm();
+            }
+            if call.number - of_start != place.call {
+                return Fate::calm();
+            }
+            let incident = match place.stop {
+                Stop::Hang => Incident::Hold(thaw.clone()),
+                Stop::Freeze => Incident::FreezeUntil(thaw.clone()),
+                Stop::Crash => Incident::Crash,
+            };
+            if place.after { Fate::after(incident) } else { Fate::before(incident) }
+        });
+        let client = self.world.bucket.client("mover", script);
+        let clock = Clock::simulated(self.world.now(), 99);
+        let mover = client.live(async {
+            let mut boot = Boot::start(&client, "mover", &clock).await.unwrap();
+            (boot.desk.once, boot.desk.file_bytes) = (true, file_bytes);
+            boot.while_beating(async {
+                for step in steps {
+                    for _ in 0..20 {
+                        // It may fail: what it listed is gone, or it took too long. It never panics.
+                        if !boot.step(*step).await.is_ok_and(|report| report.more) {
+                            break;
+                        }
+                    }
+                }
+            })
+            .await;
+        });
+        let ended = Cell::new(false);
+        let mover = async {
+            mover.await;
+            ended.set(true);
+        };
+        let mut reached = false;
+        let others = async {
+            // Until it is stopped, or has ended: time is paused, so this waits for it alone.
+            loop {
+                reached |= gate.is_reached() || client.is_dead();
+                if reached || ended.get() {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            meanwhile(self).await;
+            gate.open();
+        };
+        futures::join!(mover, others);
+        self.reached |= reached;
+    }
+}
