@@ -384,4 +384,77 @@ hazards! {
             s.work(&[Index, Compact]).await;
         }).await;
     }
+
+    /// A reader is between two pages while the blocks it has not seen yet are merged into one whose name it has passed,
+    /// and their inputs are swept.
+    async fn a_reader_between_pages(s) {
+        let spans: Vec<_> = (0..4).map(|n| s.entry("/h", 5 + n)).collect();
+        for made in &spans {
+            s.arrive(&[made]);
+            s.work(&[Index]).await;
+        }
+        s.work(&[Compact]).await;
+        s.minutes(11).await;
+        s.work(&[Compact]).await;
+        let more = s.entry("/h", 3);
+        s.arrive(&[&more]);
+        s.work(&[Index]).await;
+        s.minutes(11).await;
+        s.read_while(&spans[0], async |s| {
+            s.work(&[Compact]).await;
+            s.work(&[Compact]).await;
+        }).await;
+    }
+
+    /// The same, and the reader sleeps for longer than the grace.
+    async fn a_reader_that_sleeps_between_pages(s) {
+        let spans: Vec<_> = (0..3).map(|n| s.entry("/h", 5 + n)).collect();
+        for made in &spans {
+            s.arrive(&[made]);
+            s.work(&[Index]).await;
+        }
+        s.read_while(&spans[0], async |s| {
+            s.work(&[Compact]).await;
+            s.minutes(11).await;
+            s.work(&[Compact]).await;
+            let more = s.entry("/h", 3);
+            s.arrive(&[&more]);
+            s.work(&[Index, Compact]).await;
+            s.minutes(11).await;
+            s.work(&[Compact]).await;
+        }).await;
+    }
+
+    /// A merge of several files lands while a reader lists: the last file, which hides the inputs, is on its listing,
+    /// and the files written before it are not.
+    async fn a_reader_while_a_merge_lands(s) {
+        s.world.file_bytes = 1;
+        let spans: Vec<_> = (0..4).map(|n| s.entry("/h", 5 + n)).collect();
+        for made in &spans {
+            s.arrive(&[made]);
+            s.work(&[Index]).await;
+        }
+        let wanted = spans[(s.place().call % 4) as usize].clone();
+        s.read_while(&wanted, async |s| s.work(&[Compact]).await).await;
+        s.minutes(2).await;
+        let more = s.entry("/h", 3);
+        s.arrive(&[&more]);
+        s.work(&[Index]).await;
+        s.read_while(&wanted, async |s| s.work(&[Compact]).await).await;
+    }
+
+    /// An hour goes while a reader looks for a trace that stays as a pin.
+    async fn a_reader_while_an_hour_goes(s) {
+        let spans: Vec<_> = (0..2).map(|n| s.entry("/h", 5 + n)).collect();
+        for made in &spans {
+            s.arrive(&[made]);
+            s.work(&[Index]).await;
+        }
+        s.minutes(250).await;
+        s.read_while(&spans[1], async |s| {
+            s.work(&[Expire]).await;
+            s.minutes(11).await;
+            s.work(&[Expire]).await;
+        }).await;
+    }
 }

@@ -40,8 +40,8 @@ pub struct Model {
     handler_ids: HashMap<(String, Does), String>,
 }
 
-/// By handler (a 404 list's paths one by one): `(placed time, trace)`, newest first.
-type Newest = BTreeMap<(String, Does), Vec<(i64, [u8; 16])>>;
+/// By handler's id, and a 404 list's path: `(placed time, trace)`, newest first.
+type Newest = BTreeMap<(String, Option<String>), Vec<(i64, [u8; 16])>>;
 
 /// The hour (since 1970) of a span: its start's if that is possible, else its end's, else the first of all.
 fn placed(made: &Made, received: Timestamp) -> (i64, i64) {
@@ -127,7 +127,8 @@ impl Model {
             if !self.forgotten.contains(&known.made.trace) && known.made.service != "odd" {
                 let (_, time) = placed(&known.made, known.received);
                 // A 404 list keeps the newest trace of each path.
-                let handler = (known.made.service.clone(), known.made.does.clone());
+                let path = if let Does::Miss(path) = &known.made.does { Some(path.clone()) } else { None };
+                let handler = (self.handler_ids[&known.made.handler()].clone(), path);
                 let newest = traces.entry(handler).or_default().entry(known.made.trace).or_insert(time);
                 *newest = time.max(*newest);
             }
@@ -136,7 +137,7 @@ impl Model {
         let newest = traces.into_iter().map(|(handler, traces)| {
             let mut traces: Vec<_> = traces.into_iter().map(|(trace, time)| (time, trace)).collect();
             traces.sort_unstable_by(|a, b| b.cmp(a));
-            traces.truncate(if matches!(handler.1, Does::Miss(_)) { 1 } else { keep_last });
+            traces.truncate(if handler.1.is_some() { 1 } else { keep_last });
             (handler, traces)
         });
         newest.collect()
@@ -197,8 +198,7 @@ impl Model {
         for pin in &sight.pins {
             pins.entry((&pin.handler, &pin.trace)).or_default().extend(&pin.tags);
         }
-        for (handler, traces) in self.newest(now) {
-            let id = &self.handler_ids[&handler_key(&handler)];
+        for ((id, _), traces) in self.newest(now) {
             for (rank, (_, trace)) in traces.into_iter().enumerate() {
                 let hex = hex(&trace);
                 let pinned = pins.get(&(id.as_str(), hex.as_str()));
@@ -312,11 +312,14 @@ impl Model {
         of_trace.map(|(tag, _)| *tag).filter(|tag| !inbox.contains(tag)).collect()
     }
 
-    /// Those of `tags` that nobody may miss: not past, not forgotten.
-    pub fn must_be_seen(&self, tags: BTreeSet<u64>, now: Timestamp) -> BTreeSet<u64> {
+    /// Those of `tags` that nobody may miss: not forgotten, and not past or of a handler's newest.
+    pub fn must_be_seen(&mut self, tags: BTreeSet<u64>, now: Timestamp) -> BTreeSet<u64> {
+        self.forget_what_may_go(now);
+        let newest: BTreeSet<[u8; 16]> = self.newest(now).into_values().flatten().map(|(_, trace)| trace).collect();
         let stays = |tag: &u64| {
             let known = &self.known[tag];
-            !self.is_past(known, now) && !self.forgotten.contains(&known.made.trace)
+            let pinned = newest.contains(&known.made.trace) && !known.losable;
+            !self.forgotten.contains(&known.made.trace) && (pinned || !self.is_past(known, now))
         };
         tags.into_iter().filter(stays).collect()
     }
@@ -326,13 +329,6 @@ impl Model {
         let (hour, _) = placed(made, *received);
         let hour = tracefarm::model::Hour::from_number(hour as i32);
         format!("span {} of trace {} ({:?}, {hour}, received {received})", made.tag, hex(&made.trace), made.does)
-    }
-}
-
-fn handler_key(handler: &(String, Does)) -> (String, Does) {
-    match &handler.1 {
-        Does::Miss(_) => (handler.0.clone(), Does::Miss(String::new())),
-        _ => handler.clone(),
     }
 }
 

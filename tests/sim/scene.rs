@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use jiff::{SignedDuration, Timestamp};
 use tracefarm::clock::Clock;
-use tracefarm::store::fault::{Fate, Gate, Incident, Script};
+use tracefarm::store::fault::{Client, Fate, Gate, Incident, Script};
 
 use super::farm::{self, Boot, Step};
 use super::spans::{Does, Form, Made, Maker};
@@ -82,6 +82,11 @@ fn play(name: &str, place: Place, scene: &impl AsyncFn(&mut Scene)) -> bool {
 }
 
 impl Scene {
+    /// Where this play stops its worker.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     /// An entry span of a handler, so many minutes ago.
     pub fn entry(&mut self, route: &str, minutes_ago: i64) -> Made {
         let time = self.world.now() - SignedDuration::from_mins(minutes_ago);
@@ -112,7 +117,9 @@ impl Scene {
     pub async fn work_at_once(&mut self, steps: &[Step], once: bool) {
         self.lives += 1;
         let name = format!("b{}", self.lives);
-        let clock = Clock::simulated(self.world.now(), self.lives);
+        // Each life's clock is behind that of the life before: what it writes sorts before what is there.
+        let behind = SignedDuration::from_hours(self.lives as i64);
+        let clock = Clock::simulated(self.world.now() - behind, self.lives);
         let client = calm(&self.world.bucket, &name);
         let mut boot = Boot::start(&client, &name, &clock).await.unwrap();
         (boot.desk.once, boot.desk.file_bytes) = (once, self.world.file_bytes);
@@ -127,30 +134,9 @@ impl Scene {
     /// A worker does these rounds, and is stopped at its place; `meanwhile` happens then.
     pub async fn interleave(&mut self, steps: &[Step], meanwhile: impl AsyncFnOnce(&mut Self)) {
         let gate = Gate::new();
-        let thaw = gate.clone();
-        let (place, file_bytes) = (self.place, self.world.file_bytes);
-        let mut of_start = 0;
-        let script: Script = Box::new(move |call| {
-            // Its first calls are the start of a worker; the place counts from its first round on.
-            if call.number <= of_start || call.path.starts_with("farm/workers") {
-                return Fate::calm();
-            }
-            if call.path.starts_with("farm/settings") || call.path.starts_with("farm/handlers") {
-                of_start = call.number;
-                return Fate::calm();
-            }
-            if call.number - of_start != place.call {
-                return Fate::calm();
-            }
-            let incident = match place.stop {
-                Stop::Hang => Incident::Hold(thaw.clone()),
-                Stop::Freeze => Incident::FreezeUntil(thaw.clone()),
-                Stop::Crash => Incident::Crash,
-            };
-            if place.after { Fate::after(incident) } else { Fate::before(incident) }
-        });
-        let client = self.world.bucket.client("mover", script);
+        let client = self.world.bucket.client("mover", self.script(&gate));
         let clock = Clock::simulated(self.world.now(), 99);
+        let file_bytes = self.world.file_bytes;
         let mover = client.live(async {
             let mut boot = Boot::start(&client, "mover", &clock).await.unwrap();
             (boot.desk.once, boot.desk.file_bytes) = (true, file_bytes);
@@ -166,14 +152,58 @@ impl Scene {
             })
             .await;
         });
+        self.reached |= self.stopped(&client, &gate, mover, meanwhile).await;
+    }
+
+    /// Somebody reads the trace of `made`, and is stopped at the place; `meanwhile` happens then.
+    pub async fn read_while(&mut self, made: &Made, meanwhile: impl AsyncFnOnce(&mut Self)) {
+        let gate = Gate::new();
+        let client = self.world.bucket.client("reader", self.script(&gate));
+        let clock = Clock::simulated(self.world.now(), 99);
+        let world = self.world.clone();
+        let reading = client.live(async {
+            let reader = farm::reader(&client, &clock).await.unwrap();
+            world.read(&reader, made.trace).await;
+        });
+        self.reached |= self.stopped(&client, &gate, reading, meanwhile).await;
+    }
+
+    /// Stops a client at the place, once; its first calls, by which it starts, do not count.
+    fn script(&self, gate: &Gate) -> Script {
+        let (place, gate) = (self.place, gate.clone());
+        let mut before = 0;
+        Box::new(move |call| {
+            let starts = ["farm/workers", "farm/settings", "farm/handlers"].iter().any(|dir| call.path.starts_with(dir));
+            if starts {
+                before += 1;
+            }
+            if starts || call.number - before != place.call {
+                return Fate::calm();
+            }
+            let incident = match place.stop {
+                Stop::Hang => Incident::Hold(gate.clone()),
+                Stop::Freeze => Incident::FreezeUntil(gate.clone()),
+                Stop::Crash => Incident::Crash,
+            };
+            if place.after { Fate::after(incident) } else { Fate::before(incident) }
+        })
+    }
+
+    /// Runs `work`, and `meanwhile` when it is stopped, or has ended; whether it was stopped.
+    async fn stopped<T>(
+        &mut self,
+        client: &Client,
+        gate: &Gate,
+        work: impl Future<Output = Option<T>>,
+        meanwhile: impl AsyncFnOnce(&mut Self),
+    ) -> bool {
         let ended = Cell::new(false);
-        let mover = async {
-            mover.await;
+        let work = async {
+            work.await;
             ended.set(true);
         };
         let mut reached = false;
         let others = async {
-            // Until it is stopped, or has ended: time is paused, so this waits for it alone.
             loop {
                 reached |= gate.is_reached() || client.is_dead();
                 if reached || ended.get() {
@@ -184,7 +214,7 @@ impl Scene {
             meanwhile(self).await;
             gate.open();
         };
-        futures::join!(mover, others);
-        self.reached |= reached;
+        futures::join!(work, others);
+        reached
     }
 }
