@@ -16,7 +16,7 @@ use tracefarm::handler::{self, Rules};
 use tracefarm::otlp::redact::Redact;
 use tracefarm::otlp::{Limits, ObjectDecoder, SpanRows};
 use tracefarm::query::Reader;
-use tracefarm::stage::{Desk, Inbox, Round, StageReport, compact, expire, forget, index};
+use tracefarm::stage::{Desk, Inbox, Round, StageReport, compact, expire, forget, index, publish};
 use tracefarm::store::fault::Client;
 use tracefarm::store::{Stage, Store};
 use tracefarm::table::read::Blocks;
@@ -28,11 +28,12 @@ use super::spans::{Form, Made, object};
 pub enum Step {
     Index,
     Compact,
+    Publish,
     Expire,
     Forget,
 }
 
-pub const STEPS: [Step; 4] = [Step::Index, Step::Compact, Step::Expire, Step::Forget];
+pub const STEPS: [Step; 5] = [Step::Index, Step::Compact, Step::Publish, Step::Expire, Step::Forget];
 
 /// One life of a worker.
 pub struct Boot {
@@ -97,6 +98,7 @@ impl Boot {
         match step {
             Step::Index => index::run(&desk.for_stage(Stage::Index), round).await,
             Step::Compact => compact::run(&desk.for_stage(Stage::Compact), round).await,
+            Step::Publish => publish::run(&desk.for_stage(Stage::Publish), round).await,
             Step::Expire => expire::run(&desk.for_stage(Stage::Expire), round).await,
             Step::Forget => forget::run(&desk.for_stage(Stage::Expire), round).await,
         }
@@ -141,9 +143,5 @@ pub async fn pass(time: SignedDuration) {
 
 /// Somebody reads.
 pub async fn reader(client: &Client, clock: &Clock) -> Result<Reader> {
-    let store = store(client, clock);
-    let (_, settings) = Settings::load(&store).await?;
-    let catalogue = Arc::new(documents::load_newest(&store).await?);
-    let blocks = Blocks::new(store.clone(), 1 << 20);
-    Ok(Reader { store, blocks, clock: clock.clone(), settings: Arc::new(settings), catalogue })
+    Reader::open(store(client, clock), clock.clone(), 1 << 20).await
 }

@@ -3,7 +3,7 @@
 //! there, or dies there, before or after the call's effect, while the others go on.
 
 use super::farm::STEPS;
-use super::farm::Step::{Compact, Expire, Forget, Index};
+use super::farm::Step::{Compact, Expire, Forget, Index, Publish};
 use super::scene::{Scene, every_place};
 use super::spans::{Form, object};
 
@@ -455,6 +455,20 @@ hazards! {
             s.work(&[Expire]).await;
             s.minutes(11).await;
             s.work(&[Expire]).await;
+        }).await;
+    }
+    /// Summaries are made while merges and sweeps go on.
+    async fn publishing_while_compacting(s) {
+        for n in 0..4 {
+            let a = s.entry("/h", 5 + n);
+            let b = s.child(&a, 0);
+            s.arrive(&[&a, &b]);
+            s.work(&[Index]).await;
+        }
+        s.interleave(&[Publish], async |s| {
+            s.work(&[Compact]).await;
+            s.minutes(11).await;
+            s.work(&[Compact, Publish]).await;
         }).await;
     }
 }

@@ -228,6 +228,7 @@ impl Model {
     /// What holds when one worker has had time and nothing to fear: nothing is left over.
     pub fn check_at_rest(&mut self, sight: &Sight, now: Timestamp) -> Vec<String> {
         let mut wrong = self.check(sight, now);
+        wrong.extend(self.check_site(sight, now));
         for path in sight.others.keys().filter(|path| path.starts_with("inbox/")) {
             wrong.push(format!("left over in the inbox: {path}"));
         }
@@ -322,6 +323,41 @@ impl Model {
             !self.forgotten.contains(&known.made.trace) && (pinned || !self.is_past(known, now))
         };
         tags.into_iter().filter(stays).collect()
+    }
+
+    /// How many entries of each handler have not expired at `now`: of revisions one.
+    fn entries(&self, now: Timestamp) -> BTreeMap<&str, usize> {
+        let mut keys: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
+        for known in self.known.values().filter(|known| known.made.is_entry() && known.made.service != "odd") {
+            if !self.is_past(known, now) && !self.forgotten.contains(&known.made.trace) {
+                let id = &self.handler_ids[&known.made.handler()];
+                keys.entry(id).or_default().insert((known.made.trace, known.made.span));
+            }
+        }
+        keys.into_iter().map(|(id, keys)| (id, keys.len())).collect()
+    }
+
+    /// At rest the list of handlers counts every entry once. It may be somewhat older than the last hour that expired.
+    fn check_site(&self, sight: &Sight, now: Timestamp) -> Vec<String> {
+        let Some(list) = sight.others.get("site/handlers.json") else {
+            return vec!["there is no site/handlers.json at rest".to_owned()];
+        };
+        let list: serde_json::Value = serde_json::from_slice(&list.body).unwrap();
+        let count = |row: &serde_json::Value, id: &str| {
+            (row[id].as_str().unwrap().to_owned(), row["count"].as_u64().unwrap_or_default() as usize)
+        };
+        let each = |name: &str| list[name].as_array().cloned().unwrap_or_default();
+        let mut counted: BTreeMap<String, usize> = each("handlers").iter().map(|row| count(row, "id")).collect();
+        counted.extend(each("not_found").iter().map(|row| count(row, "handler")));
+        let (least, most) = (self.entries(now), self.entries(now - SignedDuration::from_mins(45)));
+        let ids: BTreeSet<&str> = counted.keys().map(String::as_str).chain(most.keys().copied()).collect();
+        let wrong = ids.into_iter().filter(|id| !id.starts_with("odd/")).filter_map(|id| {
+            let counts = |of: &BTreeMap<&str, usize>| of.get(id).copied().unwrap_or_default();
+            let (least, most, found) = (counts(&least), counts(&most), counted.get(id).copied().unwrap_or_default());
+            let told = format!("site/handlers.json counts {found} entries of {id}, there are {least} to {most}");
+            (!(least..=most).contains(&found)).then_some(told)
+        });
+        wrong.collect()
     }
 
     fn describe(&self, known: &Known) -> String {

@@ -173,7 +173,8 @@ impl Scene {
         let (place, gate) = (self.place, gate.clone());
         let mut before = 0;
         Box::new(move |call| {
-            let starts = ["farm/workers", "farm/settings", "farm/handlers"].iter().any(|dir| call.path.starts_with(dir));
+            let starts =
+                ["farm/workers", "farm/settings", "farm/handlers"].iter().any(|dir| call.path.starts_with(dir));
             if starts {
                 before += 1;
             }
