@@ -471,4 +471,34 @@ hazards! {
             s.work(&[Compact, Publish]).await;
         }).await;
     }
+
+    /// A straggler is indexed into an hour that is past: its spans stand, its entries do not yet, and another worker lets
+    /// the hour go right then.
+    async fn a_straggler_whose_entries_come_a_moment_later(s) {
+        let (a, b) = (s.entry("/h", 5), s.entry("/h", 4));
+        let c = s.child(&b, 0);
+        s.arrive(&[&a]);
+        s.work(&STEPS).await;
+        s.minutes(250).await;
+        s.arrive(&[&b, &c]);
+        s.interleave(&[Index], async |s| s.work(&[Expire]).await).await;
+        s.minutes(11).await;
+        s.work(&[Expire]).await;
+    }
+
+    /// Two share the work of letting an hour go; one of them does not come on.
+    async fn one_of_two_is_slow_to_pin(s) {
+        s.world.set(&[("shards", "4")]).await;
+        let spans: Vec<_> = (0..8).map(|n| s.entry(&format!("/h{n}"), 5 + n)).collect();
+        s.arrive(&spans.iter().collect::<Vec<_>>());
+        s.work(&[Index]).await;
+        s.minutes(250).await;
+        s.peers = 2;
+        s.interleave(&[Expire], async |s| {
+            s.work(&[Expire]).await;
+            s.minutes(11).await;
+            s.work(&[Expire]).await;
+        }).await;
+        s.peers = 1;
+    }
 }

@@ -27,8 +27,17 @@ fn seeds(quick: u64) -> Vec<u64> {
 
 #[test]
 fn nothing_is_lost_whatever_happens() {
-    let failed: Vec<u64> =
-        seeds(40).into_iter().filter(|seed| std::panic::catch_unwind(|| random::run(*seed)).is_err()).collect();
+    play(seeds(40), random::run);
+}
+
+#[test]
+fn readers_see_every_span_while_blocks_are_merged() {
+    play(seeds(15), random::reading);
+}
+
+/// Plays every seed, and says which failed.
+fn play(seeds: Vec<u64>, run: fn(u64)) {
+    let failed: Vec<u64> = seeds.into_iter().filter(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()).collect();
     assert!(failed.is_empty(), "seeds {failed:?} failed: TRACEFARM_SIM_SEED=<seed> plays one again");
 }
 

@@ -178,17 +178,17 @@ async fn work(world: &World, weather: &Weather, maker: &mut Maker, collector: &m
             world.bucket.clock().sleep(Duration::from_millis(pause)).await;
         }
     };
-    let reading = reader(world, weather, maker.pick(0, i64::MAX) as u64);
+    let reading = reader(world, &weather.faults, maker.pick(0, i64::MAX) as u64);
     let working = async { futures::join!(workers, collecting) };
     // Somebody reads as long as there is work.
     futures::future::select(std::pin::pin!(working), std::pin::pin!(reading)).await;
 }
 
 /// Somebody who reads one trace after the other.
-async fn reader(world: &World, weather: &Weather, seed: u64) {
+async fn reader(world: &World, faults: &Faults, seed: u64) {
     let mut maker = Maker::new(seed);
     // People do not die in the middle of a command, or nobody waits for its answer then.
-    let faults = Faults { crash: 0.0, ..weather.faults.clone() };
+    let faults = Faults { crash: 0.0, ..faults.clone() };
     let client = world.bucket.client("r", faults.script(seed));
     let clock = Clock::simulated(world.now(), seed);
     let reading = async {
@@ -270,4 +270,65 @@ async fn between(world: &World, maker: &mut Maker) {
     }
     let minutes = [0, 1, 15, 60, 180, 720, 2 * 24 * 60][maker.pick(0, 7) as usize];
     farm::pass(SignedDuration::from_mins(minutes)).await;
+}
+
+/// Readers all the time, while workers merge small files and sweep as fast as they may.
+pub fn reading(seed: u64) {
+    farm::simulate(async {
+        let mut maker = Maker::new(seed);
+        let start: Timestamp = "2026-11-20T10:50:00Z".parse().unwrap();
+        let mut world = World::new(seed, start, maker.pick(2, 5) as usize);
+        world.file_bytes = 1;
+        let shards = ["1", "2"][maker.pick(0, 2) as usize];
+        world.set(&[("shards", shards), ("grace", "1m"), ("settle", "0s"), ("keep_for", "30h")]).await;
+        let faults = Faults { freeze: 0.002, freeze_at_most: Duration::from_secs(300), ..SLOW };
+        let over = Duration::from_secs(15 * 60);
+        let workers = (0..2).map(|n| merger(&world, &faults, n, maker.pick(0, i64::MAX) as u64));
+        let readers = (0..3).map(|_| reader(&world, &SLOW, maker.pick(0, i64::MAX) as u64));
+        let collecting = async {
+            let mut maker = Maker::new(seed ^ 0xc011);
+            while !world.is_wrong() {
+                let back = SignedDuration::from_secs(maker.pick(0, 3600));
+                world.arrive(&maker.trace(world.now() - back, 2), FORMS[maker.pick(0, 4) as usize]);
+                world.bucket.clock().sleep(Duration::from_millis(maker.pick(1, 40_000) as u64)).await;
+            }
+        };
+        let (workers, readers) = (workers.collect::<Vec<_>>(), readers.collect::<Vec<_>>());
+        let all = async {
+            futures::join!(futures::future::join_all(workers), futures::future::join_all(readers), collecting)
+        };
+        // They never end by themselves.
+        let _ = tokio::time::timeout(over, all).await;
+        if !world.is_wrong() {
+            world.rest(seed).await;
+        }
+        world.verdict(&format!("reading, seed {seed}"));
+    });
+}
+
+/// A network that takes up to two seconds for a call.
+const SLOW: Faults = Faults { latency_to_ms: 2_000.0, ..Faults::CALM };
+
+/// A worker that indexes and merges without a pause.
+async fn merger(world: &World, faults: &Faults, n: u64, seed: u64) {
+    let mut maker = Maker::new(seed);
+    // Clocks that differ a little: names of one worker sort between those of another.
+    let skew = [0, -3, 2, -3600][maker.pick(0, 4) as usize];
+    let clock = Clock::simulated(world.now() + SignedDuration::from_secs(skew), seed);
+    let name = format!("m{n}");
+    let client = world.bucket.client(&name, faults.clone().script(seed));
+    let work = async {
+        let mut boot = Boot::start(&client, &name, &clock).await.unwrap();
+        (boot.desk.once, boot.desk.file_bytes) = (true, world.file_bytes);
+        let (heart, store) = (boot.heart.clone(), boot.store.clone());
+        let work = async {
+            while !world.is_wrong() {
+                let _ = boot.refresh().await;
+                let _ = boot.step(if maker.falls(0.3) { Step::Index } else { Step::Compact }).await;
+                clock.sleep(Duration::from_millis(maker.pick(1, 5_000) as u64)).await;
+            }
+        };
+        farm::while_beating(&heart, &store, work).await
+    };
+    client.live(work).await;
 }

@@ -37,6 +37,8 @@ pub struct Scene {
     pub world: World,
     pub maker: Maker,
     place: Place,
+    /// Among how many the work is shared out: the worker that is stopped is the last of them, the others the first.
+    pub peers: usize,
     /// Whether the call was ever made.
     reached: bool,
     lives: u64,
@@ -71,7 +73,7 @@ fn play(name: &str, place: Place, scene: &impl AsyncFn(&mut Scene)) -> bool {
         // Two traces a handler, three hours, ten minutes of grace: small enough for everything to happen.
         let settings = [("keep_for", "3h"), ("keep_last", "2"), ("grace", "10m"), ("settle", "0s")];
         world.set(&settings).await;
-        let mut play = Scene { world, maker: Maker::new(7), place, reached: false, lives: 0 };
+        let mut play = Scene { world, maker: Maker::new(7), place, peers: 1, reached: false, lives: 0 };
         scene(&mut play).await;
         if !play.world.is_wrong() {
             play.world.rest(place.call).await;
@@ -123,6 +125,7 @@ impl Scene {
         let client = calm(&self.world.bucket, &name);
         let mut boot = Boot::start(&client, &name, &clock).await.unwrap();
         (boot.desk.once, boot.desk.file_bytes) = (once, self.world.file_bytes);
+        boot.round.peers = self.peers;
         boot.while_beating(async {
             for step in steps {
                 self.world.drain(&boot, *step).await;
@@ -136,10 +139,11 @@ impl Scene {
         let gate = Gate::new();
         let client = self.world.bucket.client("mover", self.script(&gate));
         let clock = Clock::simulated(self.world.now(), 99);
-        let file_bytes = self.world.file_bytes;
+        let (file_bytes, peers) = (self.world.file_bytes, self.peers);
         let mover = client.live(async {
             let mut boot = Boot::start(&client, "mover", &clock).await.unwrap();
             (boot.desk.once, boot.desk.file_bytes) = (true, file_bytes);
+            (boot.round.rank, boot.round.peers) = (peers - 1, peers);
             boot.while_beating(async {
                 for step in steps {
                     for _ in 0..20 {

@@ -125,7 +125,9 @@ impl Machine {
             }
             self.take_from(least);
             self.waiting.push(least);
-            if self.gather.rows() >= BATCH_ROWS || self.gather.batches() > 2 * self.inputs.len() + 8 {
+            // A row takes at least a byte: so even the smallest files end where they should.
+            let most = BATCH_ROWS.min(usize::try_from(self.file_bytes).unwrap_or(BATCH_ROWS));
+            if self.gather.rows() >= most || self.gather.batches() > 2 * self.inputs.len() + 8 {
                 self.flush()?;
                 let ready = self.file.level1.ready()?;
                 if !ready.is_empty() {
