@@ -115,8 +115,9 @@ pub async fn rebuild(store: &Store) -> Result<u64> {
     Ok(parts.objects.len() as u64)
 }
 
-/// Deletes the documents that hold one of `traces` alone: `forget`'s part for `site/`. Documents that hold it with others
-/// are written anew by the next round, because the tombstone makes their parts stale.
+/// Deletes the documents that hold one of `traces` alone, and those that no part names (they may hold it, and nobody will
+/// write them anew): `forget`'s part for `site/`. Documents that hold it with others are written anew by the next round,
+/// because the tombstone makes their parts stale.
 pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> Result<u64> {
     let mut deleted = 0;
     for trace in traces {
@@ -126,6 +127,10 @@ pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> R
             desk.store.delete(&key).await?;
             deleted += 1;
         }
+    }
+    if let Some(now) = desk.store_clock.now() {
+        let count = *desk.settings.shards.at(Hour::of(now));
+        deleted += list::tidy(desk, fence, &Written::list(&desk.store).await?, count, now).await?.deleted;
     }
     Ok(deleted)
 }

@@ -83,7 +83,10 @@ pub async fn merge(blocks: &Blocks, store: &Store, clock: &Clock, mut spec: Merg
     while spec.inputs.len() > most {
         let inputs: Vec<(BlockKey, u64)> = spec.inputs.drain(..most).collect();
         let merged_from = replaced(blocks, &inputs, &spec.merged_from).await?;
-        let part = MergeSpec { inputs, merged_from, forget: spec.forget.clone(), ..spec.clone_without_inputs() };
+        // One file, however large: if it were cut, a pass might leave as many inputs as it took, and there would be no
+        // last pass.
+        let (forget, file_bytes) = (spec.forget.clone(), u64::MAX);
+        let part = MergeSpec { inputs, merged_from, forget, file_bytes, ..spec.clone_without_inputs() };
         let merged = merge_once(blocks, store, clock, &part).await.context("merge a part of the inputs")?;
         // Its inputs are read no more; what it wrote stands for them in the next pass.
         rows_in += merged.rows_in - rows_of(blocks, &part.inputs, &passes, spec.shard).await?;

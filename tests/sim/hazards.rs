@@ -501,4 +501,16 @@ hazards! {
         }).await;
         s.peers = 1;
     }
+
+    /// A publisher dies between the pages of a handler and the part that names them; then the handler's only trace is
+    /// forgotten, so that nobody would ever write these pages again.
+    async fn pages_that_no_part_names(s) {
+        let (a, b) = (s.entry("/h", 5), s.entry("/g", 5));
+        s.arrive(&[&a, &b]);
+        s.work(&[Index]).await;
+        s.interleave(&[Publish], async |s| {
+            s.world.forget(a.trace).await;
+            s.work(&[Forget, Compact]).await;
+        }).await;
+    }
 }

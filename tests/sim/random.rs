@@ -283,8 +283,9 @@ pub fn reading(seed: u64) {
         world.set(&[("shards", shards), ("grace", "1m"), ("settle", "0s"), ("keep_for", "30h")]).await;
         let faults = Faults { freeze: 0.002, freeze_at_most: Duration::from_secs(300), ..SLOW };
         let over = Duration::from_secs(15 * 60);
-        let workers = (0..2).map(|n| merger(&world, &faults, n, maker.pick(0, i64::MAX) as u64));
-        let readers = (0..3).map(|_| reader(&world, &SLOW, maker.pick(0, i64::MAX) as u64));
+        let mut seeds = || maker.pick(0, i64::MAX) as u64;
+        let workers: Vec<_> = (0..2).map(|n| merger(&world, &faults, n, seeds())).collect();
+        let readers: Vec<_> = (0..3).map(|_| reader(&world, &SLOW, seeds())).collect();
         let collecting = async {
             let mut maker = Maker::new(seed ^ 0xc011);
             while !world.is_wrong() {
@@ -293,7 +294,6 @@ pub fn reading(seed: u64) {
                 world.bucket.clock().sleep(Duration::from_millis(maker.pick(1, 40_000) as u64)).await;
             }
         };
-        let (workers, readers) = (workers.collect::<Vec<_>>(), readers.collect::<Vec<_>>());
         let all = async {
             futures::join!(futures::future::join_all(workers), futures::future::join_all(readers), collecting)
         };

@@ -77,20 +77,31 @@ fn join(parts: BTreeMap<String, String>, known: &[&Part], most: usize) -> Handle
     Handlers { version: SUMMARY_VERSION, parts, handlers, others: others.into_values().collect(), not_found }
 }
 
-/// Deletes large traces that no part names, and parts of another number of shards once all of this one stand. Both only
-/// when older than the grace: a publisher writes large traces before the part that names them.
-async fn tidy(desk: &Desk, fence: &Fence, written: &Written, count: u16, now: Timestamp) -> Result<StageReport> {
+/// Deletes documents that no part names, and parts of another number of shards once all of this one stand. Both only when
+/// older than the grace: a publisher writes documents before the part that names them. One that dies in between leaves
+/// some that no later part may ever name, if their handlers are gone by then.
+pub(super) async fn tidy(
+    desk: &Desk,
+    fence: &Fence,
+    written: &Written,
+    count: u16,
+    now: Timestamp,
+) -> Result<StageReport> {
     let mut done = StageReport::default();
     let complete = Shard::all(count).all(|shard| written.part(shard).is_some());
     if !complete {
         return Ok(done);
     }
-    let parts = written.parts.values().filter_map(|(_, part)| part.as_ref());
-    let named: HashSet<&str> =
-        parts.flat_map(|part| &part.handlers).flat_map(|line| &line.large).map(String::as_str).collect();
+    let parts = || written.parts.values().filter_map(|(_, part)| part.as_ref());
+    let lines = || parts().flat_map(|part| &part.handlers);
+    let named: HashSet<&str> = lines().flat_map(|line| &line.large).map(String::as_str).collect();
+    let handlers: HashSet<&HandlerId> = lines().map(|line| &line.row.id).collect();
+    let lists: HashSet<&str> = parts().flat_map(|part| &part.not_found).map(|list| list.row.list.as_str()).collect();
     for object in desk.store.list(&Prefix::Site).await?.objects {
         let goes = match &object.key {
             Key::Site(SiteKey::Trace(trace)) => !named.contains(trace.to_string().as_str()),
+            Key::Site(SiteKey::Summary(id) | SiteKey::Traces(id)) => !handlers.contains(id),
+            Key::Site(SiteKey::NotFound(list)) => !lists.contains(list.as_str()),
             Key::Site(SiteKey::Part(shard)) => shard.count() != count,
             _ => false,
         };

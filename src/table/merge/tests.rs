@@ -220,3 +220,19 @@ fn a_thousand_inputs_are_merged_in_passes_that_replace_what_they_merged() {
         }
     });
 }
+
+#[test]
+fn passes_come_to_an_end_however_small_files_are() {
+    run(async {
+        let desk = Desk::new().await;
+        let shard = Shard::new(0, 1).unwrap();
+        let mut inputs = Vec::new();
+        for trace in 0..20_u64 {
+            inputs.push(desk.level0(Table::Spans, &[sample::row(u128::from(trace), trace, 1)], 1).await.unwrap());
+        }
+        let change = |spec: &mut MergeSpec| (spec.memory_bytes, spec.file_bytes) = (OUTPUT_BYTES, 1);
+        let merged = desk.merge(shard, inputs, change).await;
+        assert_eq!((merged.rows_in, merged.rows_out, merged.passes.is_empty()), (20, 20, false));
+        assert_eq!(merged.files.len(), 20, "a file a trace");
+    });
+}
