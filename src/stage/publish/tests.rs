@@ -205,7 +205,7 @@ async fn a_renamed_handler_keeps_its_traces() {
     filled(&world).await;
     world.publish().await;
     let (old, new) = (summary(&world, "users").handler.id, summary(&world, "get-b").handler.id);
-    world.catalogue.1.rename(&old, &new).unwrap();
+    world.catalogue.1.alias(&old, &new).unwrap();
     world.catalogue.0 = 1;
     world.publish().await;
     let list = list(&world);
