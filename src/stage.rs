@@ -27,6 +27,9 @@ pub mod pins;
 pub mod publish;
 pub mod quarantine;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
