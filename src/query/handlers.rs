@@ -85,7 +85,7 @@ impl Handlers {
             handler.join(&pin.handler, catalogue).pins.push(pin.clone());
         }
         for handler in all.values_mut() {
-            handler.pins.sort_unstable_by(|a, b| (b.start_ns, b.trace).cmp(&(a.start_ns, a.trace)));
+            handler.pins.sort_unstable_by_key(|pin| std::cmp::Reverse((pin.start_ns, pin.trace)));
             hide(&mut handler.digest, forgotten);
         }
         Self(all)

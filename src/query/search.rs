@@ -247,7 +247,7 @@ impl Found {
             candidates.into_iter().for_each(|hit| self.keep(hit));
             return Ok(());
         };
-        candidates.sort_by(|a, b| b.start.cmp(&a.start));
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.start));
         for chunk in candidates.chunks(TRACES_AT_A_TIME) {
             let newest = chunk.first().map_or(i64::MIN, time_ns);
             if self.is_full_before(newest) {
@@ -280,7 +280,7 @@ impl Found {
             filter.handler(&pin.handler) && filter.hour(hour) && !filter.forgotten.contains(&pin.trace)
         };
         let mut versions: Vec<&PinKey> = pins.iter().filter(fits).collect();
-        versions.sort_by(|a, b| b.start_ns.cmp(&a.start_ns));
+        versions.sort_by_key(|version| std::cmp::Reverse(version.start_ns));
         for chunk in versions.chunks(AT_A_TIME) {
             // A pin's name says its newest start: what comes after is older.
             if chunk.first().is_some_and(|pin| self.is_full_before(pin.start_ns)) {

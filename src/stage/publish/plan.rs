@@ -55,7 +55,7 @@ pub fn is_stale(part: Option<&Part>, made_from: &MadeFrom) -> bool {
 
 /// Blocks of spans whose rows may be new to whoever looked last at `until`: written since, but for merges of blocks that
 /// had all been there.
-pub fn fresh<'v>(view: &'v View, until: Timestamp) -> Vec<&'v Block> {
+pub fn fresh(view: &View, until: Timestamp) -> Vec<&Block> {
     // Last-modified times may be cut to seconds: a tie counts as written since.
     let is_old = |modified: Timestamp| modified.as_second() < until.as_second();
     let written: BTreeMap<BlockId, Timestamp> = view.blocks.iter().map(|block| (block.id(), block.modified)).collect();

@@ -270,7 +270,7 @@ impl Work {
         self.answered.resize(spans.len(), None);
         self.entries.clear();
         self.entries.resize(spans.len(), None);
-        for (at, span) in spans.iter().enumerate().filter(|(_, span)| span.receives()) {
+        for (at, _) in spans.iter().enumerate().filter(|(_, span)| span.receives()) {
             if let Some(above) = self.above(spans, at)
                 && spans[above].calls()
             {
