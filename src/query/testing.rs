@@ -47,10 +47,6 @@ impl Span {
         }
     }
 
-    pub(crate) fn of(self, trace: TraceId) -> Self {
-        Self { trace, ..self }
-    }
-
     pub(crate) fn at(self, start: u64) -> Self {
         Self { start: start as i64, ..self }
     }

@@ -27,11 +27,13 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use self::plan::{Horizon, Listed};
+use super::quarantine::{self, Health};
 use super::{Desk, Ledger, Round, StageReport};
-use crate::error::{Result, ResultExt, report};
+use crate::error::{Report, Result, ResultExt, find, report};
 use crate::model::Table;
 use crate::store::{Key, Prefix, Stage, Store};
-use crate::table::view::Scope;
+use crate::table::block::{BlockError, BlockErrorKind};
+use crate::table::view::{Damaged, Scope};
 
 pub use covered::read as read_covered;
 
@@ -118,14 +120,37 @@ async fn oldest_unread(desk: &Desk, ledger: &Ledger) -> Result<Option<Timestamp>
     Ok(unread.map(|object| object.modified).min())
 }
 
-/// A failure of an item that is an hour.
-fn unread(hour: crate::model::Hour) -> crate::error::Report {
-    report!("entries of {hour} cannot be read, so nobody knows which traces of it must stay; `quarantine/blocks/` says which block once it has been looked at whole")
-        .into_dynamic()
+/// Looks again at blocks that could not be read: one that is really damaged is marked, so that its hour can go on without
+/// it; the others can be read the next time.
+async fn examine<'d>(desk: &Desk, suspects: impl Iterator<Item = &'d Damaged>, done: &mut StageReport) {
+    for suspect in suspects {
+        let path = Key::Block(suspect.key).path();
+        match quarantine::examine(desk, suspect).await {
+            Ok(Health::Sound) => done.skipped += 1,
+            Ok(Health::Damaged(why)) => {
+                done.fail(path, report!("it is damaged, and left where it is: {why}").into_dynamic())
+            }
+            Err(cause) => done.fail(path, cause),
+        }
+    }
+}
+
+/// Looks again at the block that `report` says is damaged, if it says so of one.
+async fn examine_blame(desk: &Desk, report: &Report, done: &mut StageReport) {
+    let Some(BlockError { kind: BlockErrorKind::Corrupt, key, message }) = find::<BlockError>(report) else { return };
+    let Ok(object) = desk.store.head(&Key::Block(*key)).await else { return };
+    let suspect = Damaged {
+        key: *key,
+        size_bytes: object.size_bytes,
+        modified: object.modified,
+        why: message.clone(),
+        marked: false,
+    };
+    examine(desk, std::iter::once(&suspect), done).await;
 }
 
 /// Hours with a damaged block that nobody has marked yet.
-fn unread_hours(damaged: &[crate::table::view::Damaged]) -> BTreeSet<crate::model::Hour> {
+fn unread_hours(damaged: &[Damaged]) -> BTreeSet<crate::model::Hour> {
     damaged.iter().filter(|block| !block.marked).map(|block| block.key.hour).collect()
 }
 

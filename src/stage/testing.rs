@@ -40,7 +40,6 @@ pub(crate) struct World {
 pub(crate) struct At {
     pub desk: Desk,
     pub round: Round,
-    pub heart: Heart,
 }
 
 impl World {
@@ -81,7 +80,7 @@ impl World {
             file_bytes: compact::FILE_BYTES,
             worker: name,
         };
-        At { round: Round::alone(&self.clock), desk, heart }
+        At { round: Round::alone(&self.clock), desk }
     }
 
     pub(crate) async fn desk(&self) -> At {

@@ -123,6 +123,7 @@ impl Plan {
                 if newer.contains(&hour) || facts.is_past(hour) {
                     continue;
                 }
+                let blocks = if forced { blocks } else { mergeable(blocks, hour, facts.now) };
                 if let Some((inputs, why)) = due(&blocks, hour, forced, facts) {
                     self.merges.push(Merge::new(table, shard, hour, why, view, &inputs));
                 }
@@ -152,6 +153,18 @@ fn pending(view: &View) -> BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> {
         }
     }
     by_shard
+}
+
+/// The blocks that may be merged at all. The hour of impossible times never ends, and its rows expire by when they were
+/// received, which is told by when their block was written. If every merge took in the one before, a service whose clock
+/// is broken for good would make its block young again for ever. So a level-1 block of an earlier day stays as it is:
+/// the hour has a block a day, and each goes when it is past.
+fn mergeable(blocks: Vec<&Block>, hour: Hour, now: Timestamp) -> Vec<&Block> {
+    if hour != Hour::EPOCH {
+        return blocks;
+    }
+    let day = |time: Timestamp| time.as_second().div_euclid(24 * 3600);
+    blocks.into_iter().filter(|block| block.is_level0() || day(block.modified) == day(now)).collect()
 }
 
 /// What of `blocks`, the pending ones of a shard and hour, is to be merged now.

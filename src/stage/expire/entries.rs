@@ -6,8 +6,8 @@ use futures::{StreamExt, stream};
 
 use super::covered;
 use super::plan::{self, Covered, Horizon, Listed};
-use super::{Times, unread, unread_hours};
-use crate::error::{Report, Result, ResultExt};
+use super::{Times, examine, examine_blame};
+use crate::error::{Report, Result, ResultExt, report};
 use crate::model::{BlockId, HandlerId, Hour, Shard, Table, TraceId};
 use crate::query::newest::{self, Newest};
 use crate::query::pin::Pins;
@@ -17,7 +17,7 @@ use crate::stage::pins::{self, Wanted};
 use crate::stage::{Desk, Fence, Round, StageReport};
 use crate::store::Key;
 use crate::table::place::Placed;
-use crate::table::view::{Scope, View};
+use crate::table::view::{Damaged, Scope, View};
 
 /// One round over the entries of near hours.
 pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<StageReport> {
@@ -31,13 +31,13 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     let covered = covered::read(&desk.store, |hour| horizon.is_near(hour)).await?;
 
     for block in plan::damaged_that_may_go(&view.damaged, &horizon) {
-        fence.allows_delete()?;
-        desk.store.delete(&Key::Block(block.key)).await?;
-        done.deleted += 1;
+        if fence.allows_delete().is_ok() {
+            desk.store.delete(&Key::Block(block.key)).await?;
+            done.deleted += 1;
+        }
     }
-    for hour in unread_hours(&view.damaged).into_iter().filter(|hour| horizon.is_near(*hour)) {
-        done.fail(format!("expire entries {hour}"), unread(hour));
-    }
+    let unmarked = view.damaged.iter().filter(|block| !block.marked && horizon.is_near(block.key.hour));
+    examine(desk, unmarked, &mut done).await;
     let items = plan::entries_items(&listed, &covered, &view.newer_hours(), &horizon);
     let mut hours: BTreeMap<Hour, BTreeSet<Shard>> = BTreeMap::new();
     for item in round.slice(items, |_| 1) {
@@ -76,6 +76,15 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     }
     round.monitor.end(crate::store::Stage::Expire);
     Ok(done)
+}
+
+/// What became of the shard for which `pin` is wanted.
+fn outcome_of<'o>(
+    shard_of: &BTreeMap<(HandlerId, TraceId), Shard>,
+    outcomes: &'o mut BTreeMap<Shard, Option<Report>>,
+    pin: &Wanted,
+) -> Option<&'o mut Option<Report>> {
+    outcomes.get_mut(shard_of.get(&(pin.handler.clone(), pin.trace))?)
 }
 
 struct Work<'a> {
@@ -142,8 +151,31 @@ impl Work<'_> {
             .flat_map(|(shard, pins)| pins.iter().map(|pin| ((pin.handler.clone(), pin.trace), *shard)))
             .collect();
         let mut outcomes: BTreeMap<Shard, Option<Report>> = wanted.iter().map(|(shard, _)| (*shard, None)).collect();
-        let pins = wanted.into_iter().flat_map(|(_, pins)| pins).collect();
-        let completed = pins::complete(self.desk, self.fence, &spans, &self.elsewhere, pins).await?;
+        let mut pins: Vec<Wanted> = wanted.into_iter().flat_map(|(_, pins)| pins).collect();
+        // Rows of a trace may stand in a block that cannot be read right now, and nobody has found to be damaged.
+        let unread: Vec<&Damaged> = spans.damaged.iter().filter(|block| !block.marked).collect();
+        for pin in &pins {
+            let hides = unread.iter().find(|block| pin.window.holds(block.key.hour));
+            if let (Some(block), Some(outcome)) = (hides, outcome_of(&shard_of, &mut outcomes, pin)) {
+                let path = Key::Block(block.key).path();
+                outcome
+                    .get_or_insert(report!("spans of {} may stand in {path}: {}", pin.trace, block.why).into_dynamic());
+            }
+        }
+        examine(
+            self.desk,
+            unread.iter().copied().filter(|block| pins.iter().any(|pin| pin.window.holds(block.key.hour))),
+            done,
+        )
+        .await;
+        pins.retain(|pin| !unread.iter().any(|block| pin.window.holds(block.key.hour)));
+        let completed = match pins::complete(self.desk, self.fence, &spans, &self.elsewhere, pins).await {
+            Ok(completed) => completed,
+            Err(report) => {
+                examine_blame(self.desk, &report, done).await;
+                return Err(report);
+            }
+        };
         done.done += completed.written;
         done.bytes_out += completed.bytes;
         done.deleted += completed.deleted;

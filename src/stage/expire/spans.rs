@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 
 use super::covered;
 use super::plan::{self, Listed};
-use super::{Times, unread_hours};
+use super::{Times, examine, examine_blame, unread_hours};
 use crate::error::{Result, ResultExt};
 use crate::model::{HandlerId, Hour, Shard, ShardDir, Table, TraceId};
 use crate::query::pin::Pins;
@@ -42,6 +42,9 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     let marked: BTreeSet<_> = view.damaged.iter().filter(|block| block.marked).map(|block| block.key).collect();
     let unreadable: BTreeSet<_> = view.damaged.iter().filter(|block| !block.marked).map(|block| block.key).collect();
 
+    let past = view.damaged.iter().filter(|block| !block.marked && horizon.is_past(block.key.hour, block.modified));
+    examine(desk, past, &mut done).await;
+
     let items: Vec<(ShardDir, Hour, Vec<Listed>)> = by_dir(hours);
     for (dir, hour, blocks) in round.slice(items, |(.., blocks)| blocks.iter().map(|block| block.size_bytes).sum()) {
         let item = format!("expire spans {dir} {hour}");
@@ -68,6 +71,7 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
                 done.add(report);
             }
             Err(report) => {
+                examine_blame(desk, &report, &mut done).await;
                 round.setbacks.failed(&item);
                 done.fail(item, report);
             }

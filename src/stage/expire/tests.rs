@@ -228,6 +228,24 @@ async fn a_late_span_of_a_pinned_trace_joins_its_pin() {
     assert_eq!(world.spans_of(trace_id(1)).await, [span_id(1), span_id(2)].into());
 }
 
+/// A service whose clock is broken for good: its rows have no possible time, and go by when they were received.
+#[tokio::test(start_paused = true)]
+async fn rows_without_a_possible_time_do_not_stay_for_ever() {
+    let mut world = World::new();
+    world.settings.keep_last = 1;
+    for day in 1..=20 {
+        world.send("timeless", &[Sent::request(day, 1, "/a", 0)]);
+        world.take_in().await;
+        world.expire().await;
+        world.sleep(DAY).await;
+    }
+    let hour = world.bucket.paths("spans/shard=000-of-001/hour=1970-01-01T00/").len();
+    assert!((7..=9).contains(&hour), "a block a day for a week: {hour}");
+    assert_eq!(world.bucket.paths("latest/").len(), 1, "{:?}", world.bucket.paths("latest/"));
+    assert_eq!(world.spans_of(trace_id(20)).await, [span_id(1)].into());
+    assert!(world.spans_of(trace_id(5)).await.is_empty());
+}
+
 /// What waits in the inbox must not expire unread, and what it belongs to waits for it.
 #[tokio::test(start_paused = true)]
 async fn a_backlog_holds_expiry_up() {
