@@ -21,7 +21,7 @@ use self::watchdog::Watchdog;
 use super::Settings;
 use super::heartbeat::{Heart, Role};
 use crate::clock::Clock;
-use crate::error::{Report, Result, report};
+use crate::error::{Mistake, Report, Result, find, report};
 use crate::handler::catalogue::Catalogue;
 use crate::model::{Hour, Table, WorkerName};
 use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, forget, index, publish};
@@ -147,7 +147,7 @@ impl Worker {
     /// Items that fail are no error: they stand in [`Summary::failed`], and the others go on.
     ///
     /// # Errors
-    /// [`GaveUp`], [`WouldExpire`], a [`crate::error::Mistake`] of the options, or that the store cannot be used at all.
+    /// [`GaveUp`], [`WouldExpire`], a [`Mistake`] of the options, or that the store cannot be used at all.
     pub async fn run(&self, stop: &CancellationToken) -> Result<Summary> {
         let heart = Heart::new(self.clock.clone(), self.options.name.clone(), Role::Worker);
         heart.beat(&self.store).await?;
@@ -299,7 +299,10 @@ impl<'a> Shift<'a> {
         self.read_settings().await;
         if self.desk.grace.is_zero() {
             // Again and again: another worker may have started since.
-            self.heart.refuse_company(&self.worker.store).await?;
+            let alone = self.heart.refuse_company(&self.worker.store).await;
+            if !cycle.goes_on::<Mistake>(alone)? {
+                return Ok(cycle);
+            }
         }
         self.stage(Stage::Index, &mut cycle, index::run).await;
         if self.stage(Stage::Compact, &mut cycle, compact::run).await {
@@ -311,9 +314,14 @@ impl<'a> Shift<'a> {
         self.stage(Stage::Publish, &mut cycle, publish::run).await;
         if self.is_time_to_expire() {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
-            self.ask_before_expiring().await?;
-            self.stage(Stage::Expire, &mut cycle, expire::run).await;
-            self.expired = Some(self.worker.clock.monotonic());
+            let agreed = self.ask_before_expiring().await;
+            if cycle.goes_on::<WouldExpire>(agreed)? {
+                self.stage(Stage::Expire, &mut cycle, expire::run).await;
+                self.expired = Some(self.worker.clock.monotonic());
+            }
+            if let Err(report) = self.heart.prune(&self.worker.store).await {
+                tracing::warn!("heartbeats of the dead stay for now: {report}");
+            }
         }
         Ok(cycle)
     }
@@ -332,12 +340,15 @@ impl<'a> Shift<'a> {
             let outcome = run(&desk, &self.round).instrument(span.clone()).await;
             // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
             let time = summary::Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
-            let Ok(report) = outcome.inspect_err(|report| {
-                tracing::error!(stage = summary::name(stage), "a round of {} failed: {report}", summary::name(stage));
-            }) else {
-                cycle.failed = true;
-                self.ran.add(stage, time, None, &self.round.setbacks);
-                return did_something;
+            let report = match outcome {
+                Ok(report) => report,
+                Err(report) => {
+                    let stage_name = summary::name(stage);
+                    tracing::error!(stage = stage_name, "a round of {stage_name} failed: {report}");
+                    cycle.failed = true;
+                    self.ran.add(stage, time, Err(report), &self.round.setbacks);
+                    return did_something;
+                }
             };
             for failure in &report.failed {
                 let (stage, item) = (summary::name(stage), &failure.item);
@@ -348,7 +359,7 @@ impl<'a> Shift<'a> {
             cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
             let again = self.desk.once && report.more && report.did_something() && !self.round.is_stopped();
-            self.ran.add(stage, time, Some(report), &self.round.setbacks);
+            self.ran.add(stage, time, Ok(report), &self.round.setbacks);
             if !again {
                 return did_something;
             }
@@ -424,6 +435,19 @@ struct Cycle {
 }
 
 impl Cycle {
+    /// Whether the cycle goes on after `outcome`: not if it failed for a while. For an `E` the worker ends.
+    fn goes_on<E: std::error::Error + Send + Sync + 'static>(&mut self, outcome: Result<()>) -> Result<bool> {
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(report) if find::<E>(&report).is_some() => Err(report),
+            Err(report) => {
+                tracing::error!("a cycle failed: {report}");
+                self.failed = true;
+                Ok(false)
+            }
+        }
+    }
+
     fn is_failing(&self) -> bool {
         self.failed || ((self.items_failed || self.more) && !self.did_something)
     }

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::clock::Clock;
+use crate::error::Result;
 use crate::stage::{Setbacks, StageReport};
 use crate::store::{Counts, Stage, Store};
 
@@ -93,6 +94,9 @@ pub(super) struct Took {
     pub processor: Duration,
 }
 
+/// The item of a round that could do nothing.
+const WHOLE_ROUND: &str = "everything";
+
 /// Collects it.
 pub(super) struct Ran {
     began: Duration,
@@ -108,15 +112,19 @@ impl Ran {
     }
 
     /// A round of `stage` is over, with a report unless it could do nothing.
-    pub fn add(&mut self, stage: Stage, time: Took, report: Option<StageReport>, setbacks: &Setbacks) {
+    pub fn add(&mut self, stage: Stage, time: Took, report: Result<StageReport>, setbacks: &Setbacks) {
         let stage = name(stage);
         let sum = self.stages.entry(stage).or_default();
         sum.rounds += 1;
         sum.seconds += time.wall.as_secs_f64();
         sum.cpu_seconds += time.processor.as_secs_f64();
-        let Some(report) = report else {
-            sum.failed_rounds += 1;
-            return;
+        let report = match report {
+            Ok(report) => report,
+            Err(why) => {
+                sum.failed_rounds += 1;
+                self.failed.insert((stage, WHOLE_ROUND.to_owned()), why.to_string());
+                return;
+            }
         };
         sum.done += report.done;
         sum.skipped = report.skipped;
@@ -163,9 +171,9 @@ impl Ran {
 }
 
 impl Summary {
-    /// Whether everything that could be done was.
+    /// Whether everything that could be done was, if not at once.
     pub fn is_clean(&self) -> bool {
-        self.failed.is_empty() && self.stages.values().all(|stage| stage.failed_rounds == 0)
+        self.failed.is_empty()
     }
 }
 
