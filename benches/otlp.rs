@@ -5,7 +5,7 @@
 //! cargo bench --bench otlp
 //! ```
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a program that measures and prints")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that measures and prints")]
 
 use std::hint::black_box;
 use std::io::Read;

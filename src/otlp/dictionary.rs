@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::Int32Type;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -98,11 +98,17 @@ impl Dictionary {
         let offsets = std::iter::once(0).chain(ends.iter().map(|end| *end as i32)).collect();
         let values = strings(bytes, offsets, None);
         let mut keys: Vec<i32> = keys.collect();
-        let nulls = NullBuffer::from_iter(keys.iter().map(|key| *key != NONE));
+        let nulls = nulls(keys.len(), |row| keys[row] != NONE);
         keys.iter_mut().for_each(|key| *key = (*key).max(0));
-        let keys = Int32Array::new(keys.into(), Some(nulls).filter(|nulls| nulls.null_count() > 0));
+        let keys = Int32Array::new(keys.into(), nulls);
         Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::new(values)))
     }
+}
+
+/// Which of so many rows have a value; none if all have.
+pub(super) fn nulls(rows: usize, has_value: impl FnMut(usize) -> bool) -> Option<NullBuffer> {
+    let nulls = NullBuffer::new(BooleanBuffer::collect_bool(rows, has_value));
+    (nulls.null_count() > 0).then_some(nulls)
 }
 
 /// A string array of text that was checked when it was written.
@@ -159,8 +165,8 @@ impl Texts {
         let mut offsets = Vec::with_capacity(ends.len() + 1);
         offsets.push(0);
         offsets.extend_from_slice(&ends);
-        let nulls = NullBuffer::from_iter(offsets.windows(2).map(|pair| pair[0] != pair[1]));
-        Arc::new(strings(bytes, offsets, Some(nulls).filter(|nulls| nulls.null_count() > 0)))
+        let nulls = nulls(ends.len(), |row| offsets[row] != offsets[row + 1]);
+        Arc::new(strings(bytes, offsets, nulls))
     }
 }
 

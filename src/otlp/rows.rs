@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::record_batch::RecordBatch;
 
-use super::dictionary::{Dictionary, Interner, NONE, Texts};
+use super::dictionary::{Dictionary, Interner, NONE, Texts, nulls};
 use super::promote::{Found, Promoted};
 use super::redact::{Redact, Redactor};
 
@@ -400,7 +400,7 @@ impl SpanRows {
         let scope = |get: fn(&Scope) -> i32| contexts.iter().map(move |context| get(&scopes[context.scope as usize]));
         let resource_dropped = contexts.iter().map(|context| resources[context.resource as usize].dropped);
         let scope_dropped = contexts.iter().map(|context| scopes[context.scope as usize].dropped);
-        let has_parent = NullBuffer::from_iter(self.parent_span_id.iter().map(|id| *id != [0; 8]));
+        let has_parent = nulls(self.parent_span_id.len(), |row| self.parent_span_id[row] != [0; 8]);
         let schema_keys: Vec<i32> = contexts
             .iter()
             .map(|context| context.resource_schema_url)
@@ -410,7 +410,7 @@ impl SpanRows {
         vec![
             binary(take(&mut self.trace_id), None),
             binary(take(&mut self.span_id), None),
-            binary(take(&mut self.parent_span_id), Some(has_parent).filter(|nulls| nulls.null_count() > 0)),
+            binary(take(&mut self.parent_span_id), has_parent),
             Arc::new(TimestampNanosecondArray::from(take(&mut self.start)).with_timezone("UTC")),
             Arc::new(Int64Array::from(take(&mut self.duration))),
             self.services.column(resource(|resource| resource.service)),
@@ -492,12 +492,12 @@ fn binary<const N: usize>(ids: Vec<[u8; N]>, nulls: Option<NullBuffer>) -> Array
 
 /// Zero is null.
 fn signed(values: Vec<i32>) -> ArrayRef {
-    let nulls = NullBuffer::from_iter(values.iter().map(|value| *value != 0));
-    Arc::new(Int32Array::new(values.into(), Some(nulls).filter(|nulls| nulls.null_count() > 0)))
+    let nulls = nulls(values.len(), |row| values[row] != 0);
+    Arc::new(Int32Array::new(values.into(), nulls))
 }
 
 /// Zero is null.
 fn unsigned(values: Vec<u32>) -> ArrayRef {
-    let nulls = NullBuffer::from_iter(values.iter().map(|value| *value != 0));
-    Arc::new(UInt32Array::new(values.into(), Some(nulls).filter(|nulls| nulls.null_count() > 0)))
+    let nulls = nulls(values.len(), |row| values[row] != 0);
+    Arc::new(UInt32Array::new(values.into(), nulls))
 }

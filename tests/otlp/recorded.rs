@@ -6,6 +6,8 @@ use std::path::Path;
 
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tracefarm::otlp::Limits;
 
 use crate::{decoded, files, oracle, shared};
@@ -78,4 +80,49 @@ fn the_whole_recording_is_read_as_the_official_code_reads_it() {
     let Some(shared) = shared() else { return };
     assert_eq!(compare(&shared.join("inbox")), 116_815, "spans as written into the inbox");
     assert!(compare(&shared.join("extra")) > 1000);
+}
+
+/// How many changed objects are tried; `TRACEFARM_MUTATIONS` asks for more.
+const MUTATIONS: u64 = 300;
+
+#[test]
+fn changed_samples_do_no_harm() {
+    let samples = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/inbox"));
+    let mutations = std::env::var("TRACEFARM_MUTATIONS").map_or(MUTATIONS, |text| text.parse().unwrap());
+    for seed in 0..mutations {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (name, sample) = &samples[random.random_range(0..samples.len())];
+        let mut object = sample.clone();
+        // Half of them inside of their compression: there the decoders see the change.
+        if object.starts_with(&[0x1f, 0x8b]) && random.random_bool(0.5) {
+            object.clear();
+            flate2::read::MultiGzDecoder::new(&sample[..]).read_to_end(&mut object).unwrap();
+        }
+        for _ in 0..random.random_range(1..4) {
+            let at = random.random_range(0..object.len());
+            match random.random_range(0..5) {
+                0 => object[at] = random.random(),
+                1 => object[at] ^= 1 << random.random_range(0..8),
+                2 => object.truncate(at + 1),
+                3 => drop(object.drain(at..(at + random.random_range(1..50)).min(object.len()))),
+                _ => {
+                    let piece = object[at..(at + random.random_range(1..200)).min(object.len())].to_vec();
+                    let to = random.random_range(0..=object.len());
+                    object.splice(to..to, piece);
+                }
+            }
+            if object.is_empty() {
+                object.push(b' ');
+            }
+        }
+        let limits =
+            Limits { message_bytes: if random.random_bool(0.2) { 10_000 } else { 64 << 20 }, ..Limits::default() };
+        let (got, bad, count) = decoded(&object, &limits);
+        if bad.is_empty()
+            && object.starts_with(b"\n")
+            && let Ok(expected) = TracesData::decode(&object[..])
+        {
+            assert_eq!(oracle::spans(&got), oracle::spans(&expected), "seed {seed}, {name}, {count} spans");
+        }
+    }
 }
