@@ -5,7 +5,6 @@
 //! index makes. Decoding and multiplying are not counted. Linux only (`/proc`).
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends at the first surprise")]
-#![expect(missing_docs, reason = "not a library")]
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -9,6 +9,9 @@
 //! [`stage`], shared out by [`farm`], read by [`query`]. Arrows go one way: nothing below knows `stage`, `farm` or
 //! `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`] knows a terminal.
 
+// What cannot fail says so with `#[expect(clippy::unwrap_used, reason = "…")]`; only the command line prints.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -28,7 +28,7 @@ const KEEP_FOR: &str = "100years";
 /// How many handlers are shown.
 const SHOWN: usize = 20;
 
-/// Make a small store from sample traces in ./tracefarm-demo, run a worker on it, show what it made
+/// Make a small store from sample traces, and show what is in it
 #[derive(clap::Args, Debug)]
 pub struct Args {}
 

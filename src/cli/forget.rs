@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::model::TraceId;
 use crate::store::{Key, StoreErrorKind};
 
-/// Remove a trace everywhere: hidden at once, gone with the next hourly sweep of a worker
+/// Remove a trace everywhere: hidden at once, gone within the hour
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The trace's id, 32 hexadecimal digits

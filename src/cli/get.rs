@@ -23,8 +23,17 @@ pub struct Args {
     /// The trace's id, 32 hexadecimal digits
     #[arg(value_name = "TRACE_ID")]
     trace: TraceId,
-    /// How
-    #[arg(short, long = "output", value_enum, default_value_t, env = "TRACEFARM_OUTPUT", hide_env_values = true)]
+    /// `tree` or `json` of it, `otlp-json` (all that came in), `jaeger` (for Jaeger's UI), `perfetto`
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        env = "TRACEFARM_OUTPUT",
+        hide_env_values = true
+    )]
     output: Format,
     /// The spans as they came first, without later revisions
     #[arg(long, env = "TRACEFARM_BASE", hide_env_values = true, value_parser = out::boolish())]

@@ -17,7 +17,7 @@ use crate::store::Prefix;
 /// How long after `keep_for` a bucket's rule takes the entries; the spans a day later, as the farm does it.
 const MARGIN_DAYS: u64 = 14;
 
-/// Print bucket rules that delete what is past, with a margin, even if the farm stands still
+/// Print a bucket's own rules that delete what is past
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Whose rules

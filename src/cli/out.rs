@@ -11,8 +11,17 @@ use crate::error::{Result, ResultExt};
 /// `-o`, for commands that print one thing two ways.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct Output {
-    /// Text for people, or JSON with documented, stable fields
-    #[arg(short, long = "output", value_enum, default_value_t, env = "TRACEFARM_OUTPUT", hide_env_values = true)]
+    /// `text` for people, or `json` with documented, stable fields
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        env = "TRACEFARM_OUTPUT",
+        hide_env_values = true
+    )]
     output: Format,
 }
 

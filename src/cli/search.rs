@@ -9,7 +9,7 @@ use crate::farm::settings::Span;
 use crate::model::HandlerId;
 use crate::query::search::{self, Hit, Search};
 
-/// Find traces by the entries of handlers, the newest first; everything that is said must hold
+/// Find traces by their entries into handlers, the newest first
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Of this handler (an id as `handlers` lists it)

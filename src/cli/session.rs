@@ -19,6 +19,7 @@ const FOOTERS_BYTES: usize = 128 << 20;
 
 /// The options that all commands have.
 #[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// The store: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a folder
     #[arg(short, long, global = true, value_name = "URL", env = "TRACEFARM_STORE", hide_env_values = true)]
