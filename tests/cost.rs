@@ -60,8 +60,8 @@ fn table(counts: &Counts) -> String {
 }
 
 #[test]
-fn an_idle_cycle_lists_and_reads_nothing() {
-    let counts = farm::simulate(async {
+fn twenty_idle_cycles() {
+    let counts = farm::deep(|| farm::simulate(async {
         let bucket = bucket();
         let stop = CancellationToken::new();
         let others = async {
@@ -75,13 +75,13 @@ fn an_idle_cycle_lists_and_reads_nothing() {
             since(&before, &bucket.counts())
         };
         futures::join!(run(&bucket, &stop), others).1
-    });
+    }));
     insta::assert_snapshot!(table(&counts), @"");
 }
 
 #[test]
 fn a_day_of_one_worker_costs_little() {
-    let counts = farm::simulate(async {
+    let counts = farm::deep(|| farm::simulate(async {
         let bucket = bucket();
         let stop = CancellationToken::new();
         let others = async {
@@ -90,7 +90,7 @@ fn a_day_of_one_worker_costs_little() {
         };
         futures::join!(run(&bucket, &stop), others);
         bucket.counts()
-    });
+    }));
     println!("{}", table(&counts));
     let of = |kinds: &[CallKind], folder: &str| -> u64 {
         let counts = counts.iter().filter(|((kind, at), _)| kinds.contains(kind) && at.starts_with(folder));
@@ -102,10 +102,4 @@ fn a_day_of_one_worker_costs_little() {
     // A batch closes a minute after its oldest object: two blocks, sometimes of two hours.
     let index = of(&writes, "spans/shard=all") + of(&writes, "entries/shard=all");
     let _ = (index, reads, List, of);
-}
-
-/// Unused here; the simulations use it.
-#[expect(dead_code, reason = "shared with the simulations")]
-fn shared() {
-    let _ = (farm::handler_id, farm::pass, SignedDuration::ZERO);
 }

@@ -130,6 +130,12 @@ pub fn handler_id(made: &Made) -> String {
     ids.unwrap().as_string::<i32>().value(0).to_owned()
 }
 
+/// Runs a test on a stack of its own: without optimisation a farm of futures within futures needs more than a test's.
+pub fn deep<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::Builder::new().stack_size(256 << 20).spawn(test).unwrap();
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// A runtime of one thread whose time passes only when all wait.
 pub fn simulate<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

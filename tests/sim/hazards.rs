@@ -2,7 +2,7 @@
 //! scene on the real code. A scene is played once for every call of one of its workers, which hangs there, stands still
 //! there, or dies there, before or after the call's effect, while the others go on.
 
-use super::farm::STEPS;
+use super::farm::{STEPS, deep};
 use super::farm::Step::{Compact, Expire, Forget, Index, Publish};
 use super::scene::{Scene, every_place};
 use super::spans::{Form, object};
@@ -18,7 +18,7 @@ macro_rules! hazards {
             $(#[doc = $doc])*
             #[test]
             fn $name() {
-                every_place(stringify!($name), stride(), async |$scene: &mut Scene| $body);
+                deep(|| every_place(stringify!($name), stride(), async |$scene: &mut Scene| $body));
             }
         )*
     };

@@ -37,7 +37,11 @@ fn readers_see_every_span_while_blocks_are_merged() {
 
 /// Plays every seed, and says which failed.
 fn play(seeds: Vec<u64>, run: fn(u64)) {
-    let failed: Vec<u64> = seeds.into_iter().filter(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()).collect();
+    let fails = |seed: &u64| {
+        let seed = *seed;
+        farm::deep(move || std::panic::catch_unwind(|| run(seed)).is_err())
+    };
+    let failed: Vec<u64> = seeds.into_iter().filter(fails).collect();
     assert!(failed.is_empty(), "seeds {failed:?} failed: TRACEFARM_SIM_SEED=<seed> plays one again");
 }
 
