@@ -2,6 +2,7 @@
 //!
 //! A call is counted where the store would charge for it: a page of a listing, a range, a write, each attempt.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+#![expect(dead_code, reason = "what the simulation has is shared, and not all of it is used here")]
 
 #[path = "sim/farm.rs"]
 mod farm;
@@ -61,36 +62,40 @@ fn table(counts: &Counts) -> String {
 
 #[test]
 fn twenty_idle_cycles() {
-    let counts = farm::deep(|| farm::simulate(async {
-        let bucket = bucket();
-        let stop = CancellationToken::new();
-        let others = async {
-            collect(&bucket, 60, 3).await;
-            // The hours close, everything is merged, the grace passes, the pauses grow to 30 s.
-            bucket.clock().sleep(Duration::from_secs(3 * 3600)).await;
-            let before = bucket.counts();
-            // Twenty cycles, none of them the one in an hour that expires.
-            bucket.clock().sleep(Duration::from_secs(600)).await;
-            stop.cancel();
-            since(&before, &bucket.counts())
-        };
-        futures::join!(run(&bucket, &stop), others).1
-    }));
+    let counts = farm::deep(|| {
+        farm::simulate(async {
+            let bucket = bucket();
+            let stop = CancellationToken::new();
+            let others = async {
+                collect(&bucket, 60, 3).await;
+                // The hours close, everything is merged, the grace passes, the pauses grow to 30 s.
+                bucket.clock().sleep(Duration::from_secs(3 * 3600)).await;
+                let before = bucket.counts();
+                // Twenty cycles, none of them the one in an hour that expires.
+                bucket.clock().sleep(Duration::from_secs(600)).await;
+                stop.cancel();
+                since(&before, &bucket.counts())
+            };
+            futures::join!(run(&bucket, &stop), others).1
+        })
+    });
     insta::assert_snapshot!(table(&counts), @"");
 }
 
 #[test]
 fn a_day_of_one_worker_costs_little() {
-    let counts = farm::deep(|| farm::simulate(async {
-        let bucket = bucket();
-        let stop = CancellationToken::new();
-        let others = async {
-            collect(&bucket, 24 * 3600 / 5, 100).await;
-            stop.cancel();
-        };
-        futures::join!(run(&bucket, &stop), others);
-        bucket.counts()
-    }));
+    let counts = farm::deep(|| {
+        farm::simulate(async {
+            let bucket = bucket();
+            let stop = CancellationToken::new();
+            let others = async {
+                collect(&bucket, 24 * 3600 / 5, 100).await;
+                stop.cancel();
+            };
+            futures::join!(run(&bucket, &stop), others);
+            bucket.counts()
+        })
+    });
     println!("{}", table(&counts));
     let of = |kinds: &[CallKind], folder: &str| -> u64 {
         let counts = counts.iter().filter(|((kind, at), _)| kinds.contains(kind) && at.starts_with(folder));

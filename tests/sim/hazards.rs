@@ -2,8 +2,8 @@
 //! scene on the real code. A scene is played once for every call of one of its workers, which hangs there, stands still
 //! there, or dies there, before or after the call's effect, while the others go on.
 
-use super::farm::{STEPS, deep};
 use super::farm::Step::{Compact, Expire, Forget, Index, Publish};
+use super::farm::{STEPS, deep};
 use super::scene::{Scene, every_place};
 use super::spans::{Form, object};
 
