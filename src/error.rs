@@ -1,6 +1,6 @@
 //! Reports: the chain of causes together with the way through async tasks. The only file that names the report crate.
 //!
-//! A [`Report`] is for people; code decides by a [`StoreError`](crate::store::StoreError)'s kind or by [`Mistake`],
+//! A [`Report`] is for people; code decides by a [`StoreError`]'s kind or by [`Mistake`],
 //! which can be found anywhere in a report ([`find`]). Context is a present-tense verb and its object
 //! (`.context("read the footer of spans/…")`), so that a chain reads as a sentence. An error is logged once, where it
 //! is handled.

@@ -4,7 +4,7 @@
 //! span ─▶ facts ─▶ rules (the first that applies) ─▶ kind, canonical name ─▶ id
 //! ```
 //!
-//! [`entries`] does that for a batch, [`explain`] says of each entry which rule applied. What people change about
+//! [`entries()`] does that for a batch, [`explain`] says of each entry which rule applied. What people change about
 //! handlers afterwards (aliases, explicit routes) is in [`catalogue`] and moves no row.
 
 pub mod catalogue;

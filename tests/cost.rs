@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use spans::{Form, Maker, object};
 use tokio_util::sync::CancellationToken;
 use tracefarm::clock::Clock;

@@ -50,7 +50,7 @@ impl Output {
 /// Prints `text` and a line end (unless it has one) to standard output.
 ///
 /// # Errors
-/// If standard output is closed; a pipe whose reader went away ends the program quietly ([`super::run`]).
+/// If standard output is closed; a pipe whose reader went away ends the program quietly ([`super::run()`]).
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };

@@ -76,10 +76,10 @@ pub fn entries(spans: &RecordBatch, rules: &Rules) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema, columns).context("put the entries together")?)
 }
 
-/// The entries among `spans`: the row of each, what it hit and by which rule. As [`entries`] tells them, but slower.
+/// The entries among `spans`: the row of each, what it hit and by which rule. As [`entries()`] tells them, but slower.
 ///
 /// # Errors
-/// As those of [`entries`].
+/// As those of [`entries()`].
 pub fn explain(spans: &RecordBatch, rules: &Rules) -> Result<Vec<(usize, Told)>> {
     let spans = Spans::of(spans)?;
     let mut functions = Functions::default();

@@ -12,7 +12,7 @@
 //! [{"trace_id":"0102…","span_id":"0102…","trace_state":"a=b","attributes":{},"dropped":1,"flags":769}]
 //! ```
 //!
-//! [`write`] makes the text, without white space; the readers here take white space, too.
+//! [`mod@write`] makes the text, without white space; the readers here take white space, too.
 
 pub mod write;
 

@@ -9,7 +9,7 @@
 //! 3. **Spans** ([`spans`]): an hour's spans go when every block of entries that could need them is gone or covered;
 //!    their rows of pinned traces are added to those pins first.
 //!
-//! Each part begins with listings of its own and a [`Fence`]: what was decided by a listing that is too old is not done.
+//! Each part begins with listings of its own and a [`Fence`](super::Fence): what was decided by a listing that is too old is not done.
 //! The plans ([`plan`]) are pure. Nothing is deleted without a fresh heartbeat, or before it is older than the grace, or
 //! that is not understood.
 //!
