@@ -49,14 +49,32 @@ pub fn whole(
     if span.status.as_ref().is_some_and(|status| *status == Default::default()) {
         span.status = None;
     }
-    let mut bytes = resource.cloned().unwrap_or_default().encode_length_delimited_to_vec();
-    bytes.extend(scope.cloned().unwrap_or_default().encode_length_delimited_to_vec());
+    let (mut resource, mut scope) = (resource.cloned().unwrap_or_default(), scope.cloned().unwrap_or_default());
+    for attributes in [&mut resource.attributes, &mut scope.attributes, &mut span.attributes] {
+        unset(attributes);
+    }
+    span.events.iter_mut().for_each(|event| unset(&mut event.attributes));
+    span.links.iter_mut().for_each(|link| unset(&mut link.attributes));
+    let mut bytes = resource.encode_length_delimited_to_vec();
+    bytes.extend(scope.encode_length_delimited_to_vec());
     for text in [url, of] {
         bytes.extend(text.len().to_le_bytes());
         bytes.extend(text.as_bytes());
     }
     bytes.extend(span.encode_to_vec());
     bytes
+}
+
+/// An attribute without a value and one whose value holds nothing are one to the protocol, too.
+fn unset(attributes: &mut [KeyValue]) {
+    for pair in attributes {
+        if pair.value.as_ref().is_some_and(|value| value.value.is_none()) {
+            pair.value = None;
+        }
+        if let Some(Any::KvlistValue(list)) = pair.value.as_mut().and_then(|value| value.value.as_mut()) {
+            unset(&mut list.values);
+        }
+    }
 }
 
 /// Every span of OTLP documents, with what stands around it.
