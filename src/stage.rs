@@ -114,6 +114,8 @@ pub struct Round {
     pub ledger: Ledger,
     /// What has been looked at for traces to be forgotten.
     pub looked: forget::Looked,
+    /// What is known of pages, by their etags.
+    pub pages: publish::Pages,
     /// Who is told how far the work is.
     pub monitor: Arc<dyn Monitor>,
     said: Arc<Mutex<HashMap<String, Duration>>>,
@@ -127,8 +129,8 @@ impl Round {
     pub fn alone(clock: &Clock) -> Self {
         let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
         let setbacks = Setbacks::new(clock.clone());
-        let (ledger, looked) = (Ledger::default(), forget::Looked::default());
-        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger, looked, monitor, said: Arc::default() }
+        let (ledger, looked, pages) = (Ledger::default(), forget::Looked::default(), publish::Pages::default());
+        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger, looked, pages, monitor, said: Arc::default() }
     }
 
     /// Whether the worker is to stop.

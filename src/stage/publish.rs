@@ -14,24 +14,27 @@
 mod calls;
 pub mod document;
 mod list;
+mod pages;
 mod part;
 pub mod plan;
 pub mod summary;
 mod traces;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use self::document::Part;
+pub use self::pages::Pages;
+use self::pages::Written;
 use super::{Desk, Fence, Round, StageReport};
 use crate::error::{Result, ResultExt};
 use crate::model::{Hour, Shard, Table, TraceId};
+use crate::query::forgotten;
 use crate::query::pin::Pins;
-use crate::query::{AT_A_TIME, forgotten};
 use crate::store::layout::SiteKey;
-use crate::store::{Key, Object, Prefix, Stage, Store};
+use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::view::{Scope, View};
 
 /// One round: the parts of my slice that are due and stale, then, at rank 0, the list. What failed is in the report.
@@ -44,11 +47,16 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         return Ok(done);
     };
     let count = *desk.settings.shards.at(Hour::of(now));
-    let written = Written::list(&desk.store).await?;
+    let written = round.pages.written(&desk.store).await?;
     let every = plan::publish_every(&desk.settings, written.handlers(count));
-    let dates = written.parts.iter().map(|(shard, (object, _))| (*shard, object.modified)).collect();
+    let began = desk.clock.monotonic();
+    let looked = round.pages.looked(began);
+    let ages = written.parts.iter().map(|(shard, (object, _))| {
+        let age = Duration::try_from(unmoved.duration_since(object.modified)).unwrap_or_default();
+        (*shard, looked.get(shard).map_or(age, |looked| age.min(*looked)))
+    });
     let mine = round.slice(Shard::all(count).collect(), |_| 1);
-    let due = plan::due(mine, &dates, every, unmoved, desk.once);
+    let due = plan::due(mine, &ages.collect(), every, desk.once);
     round.monitor.begin(Stage::Publish, due.len() as u64, 0);
     if !due.is_empty() && !round.is_stopped() {
         let fence = Fence::begin(&desk);
@@ -62,6 +70,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
             match part::publish(&desk, &fence, &ground, &written, shard).await {
                 Ok(report) => {
                     if report.failed.is_empty() {
+                        round.pages.look(shard, began);
                         round.setbacks.done(&item);
                     } else {
                         round.setbacks.failed(&item);
@@ -78,7 +87,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     }
     round.monitor.end(Stage::Publish);
     if round.rank == 0 && !round.is_stopped() {
-        match list::publish(&desk, count, now).await {
+        match list::publish(&desk, &round.pages, count, now).await {
             Ok(report) => done.add(report),
             Err(report) => done.fail("publish site/handlers.json", report),
         }
@@ -93,7 +102,7 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
         return Ok(vec!["publish: the store's time is not known yet".to_owned()]);
     };
     let count = *desk.settings.shards.at(Hour::of(now));
-    let written = Written::list(&desk.store).await?;
+    let written = Pages::default().written(&desk.store).await?;
     let ground = Ground::list(&desk, count).await?;
     let mut lines = Vec::new();
     for shard in Shard::all(count) {
@@ -130,42 +139,9 @@ pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> R
     }
     if let Some(now) = desk.store_clock.now() {
         let count = *desk.settings.shards.at(Hour::of(now));
-        deleted += list::tidy(desk, fence, &Written::list(&desk.store).await?, count, now).await?.deleted;
+        deleted += list::tidy(desk, fence, &Pages::default().written(&desk.store).await?, count, now).await?.deleted;
     }
     Ok(deleted)
-}
-
-/// The parts that stand, of any number of shards.
-struct Written {
-    parts: BTreeMap<Shard, (Object, Option<Part>)>,
-}
-
-impl Written {
-    async fn list(store: &Store) -> Result<Self> {
-        let listing = store.list(&Prefix::Parts).await?;
-        let reads = stream::iter(listing.objects).map(|object| async move {
-            let Key::Site(SiteKey::Part(shard)) = object.key else { return Ok(None) };
-            let part = match store.get(&object.key).await {
-                // One that is damaged, or another program's, counts as stale.
-                Ok((body, _)) => serde_json::from_slice(&body).ok(),
-                Err(gone) if gone.kind == crate::store::StoreErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            Ok(Some((shard, (object, part))))
-        });
-        let parts: Vec<Option<_>> = reads.buffer_unordered(AT_A_TIME).try_collect().await?;
-        Ok(Self { parts: parts.into_iter().flatten().collect() })
-    }
-
-    fn part(&self, shard: Shard) -> Option<&Part> {
-        self.parts.get(&shard).and_then(|(_, part)| part.as_ref())
-    }
-
-    /// How many handlers the parts of `count` shards have together.
-    fn handlers(&self, count: u16) -> usize {
-        let parts = self.parts.iter().filter(|(shard, _)| shard.count() == count);
-        parts.filter_map(|(_, (_, part))| part.as_ref()).map(|part| part.handlers.len() + part.not_found.len()).sum()
-    }
 }
 
 /// What all parts are made from, listed once a round.

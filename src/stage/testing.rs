@@ -130,6 +130,14 @@ impl World {
         }
     }
 
+    /// One worker expires what there is, as time passes.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..2 {
+            self.expire().await;
+            self.sleep(GRACE.as_secs() + 2).await;
+        }
+    }
+
     /// The spans of a trace that a reader finds, revisions once; none if there is no trace.
     pub(crate) async fn spans_of(&self, id: TraceId) -> BTreeSet<SpanId> {
         let at = self.desk().await;

@@ -119,15 +119,16 @@ impl Work<'_> {
         }
         match self.pin(with_pins, &mut done).await {
             Ok(outcomes) => {
-                let mut completed = settled;
+                let mut pinned = BTreeSet::new();
                 for (shard, failed) in outcomes {
                     match failed {
-                        None => drop(completed.insert(shard)),
+                        None => drop(pinned.insert(shard)),
                         Some(report) => failures.push((shard, report)),
                     }
                 }
-                self.cover(hour, &completed, &mut done, &mut failures).await;
-                self.delete(hour, &completed, &mut done, &mut failures).await;
+                self.cover(hour, &pinned, &mut done, &mut failures).await;
+                pinned.extend(settled);
+                self.delete(hour, &pinned, &mut done, &mut failures).await;
             }
             Err(report) => {
                 let first = shards.first().copied();

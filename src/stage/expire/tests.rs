@@ -145,7 +145,7 @@ async fn dying_between_any_two_calls_loses_no_newest_trace() {
             });
             alive = ended.await.is_some();
             check_newest(&world, 1, &format!("after dying at call {call}")).await;
-            world.drain().await;
+            world.settle().await;
             check_rest(&world, 1).await;
         }
     }
@@ -170,7 +170,7 @@ async fn two_workers_at_once_with_a_faulty_store_lose_nothing() {
         };
         tokio::join!(one.live(work(&one)), two.live(work(&two)));
         check_newest(&world, 1, &format!("with seed {seed}")).await;
-        world.drain().await;
+        world.settle().await;
         check_rest(&world, 1).await;
     }
 }
@@ -200,12 +200,12 @@ async fn a_worker_that_slept_pins_and_deletes_nothing_by_its_old_listing() {
                 world.sleep(1).await;
             }
             world.sleep(GRACE.as_secs()).await;
-            world.drain().await;
+            world.settle().await;
             gate.open();
         };
         tokio::join!(slow, others);
         check_newest(&world, 1, "after the sleeper woke").await;
-        world.drain().await;
+        world.settle().await;
         check_rest(&world, 1).await;
     }
 }

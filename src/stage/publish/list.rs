@@ -4,47 +4,39 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
+use super::document::Part;
 use super::document::{Handlers, Others, Row, SUMMARY_VERSION};
 use super::summary::{self, Weight};
-use super::{Written, document::Part};
+use super::{Pages, Written};
 use crate::error::{Result, ResultExt};
 use crate::model::{HandlerId, Shard};
 use crate::stage::{Desk, Fence, StageReport};
 use crate::store::layout::SiteKey;
-use crate::store::{Key, Prefix, StoreErrorKind};
+use crate::store::{Key, Prefix};
 use crate::table::view::has_stood;
 
 /// Writes the list if a part says other things than it was made from, then deletes what is left of parts and traces that
 /// nobody names.
-pub(super) async fn publish(desk: &Desk, count: u16, now: Timestamp) -> Result<StageReport> {
+pub(super) async fn publish(desk: &Desk, pages: &Pages, count: u16, now: Timestamp) -> Result<StageReport> {
     let mut done = StageReport::default();
     let fence = Fence::begin(desk);
-    let written = Written::list(&desk.store).await?;
+    let written = pages.written(&desk.store).await?;
     let parts: BTreeMap<String, String> = written
         .parts
         .iter()
         .filter(|(shard, _)| shard.count() == count)
         .map(|(shard, (object, _))| (shard.to_string(), object.etag.clone()))
         .collect();
-    if parts.is_empty() {
-        return Ok(done);
-    }
-    let key = Key::Site(SiteKey::Handlers);
-    let there: Option<Handlers> = match desk.store.get(&key).await {
-        Ok((body, _)) => serde_json::from_slice(&body).ok(),
-        Err(missing) if missing.kind == StoreErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
-    if there.is_some_and(|there| there.version == SUMMARY_VERSION && there.parts == parts) {
+    if parts.is_empty() || pages.listed(&desk.store).await?.is_some_and(|listed| listed == parts) {
         return Ok(done);
     }
     let of_count = written.parts.iter().filter(|(shard, _)| shard.count() == count);
-    let known: Vec<&Part> = of_count.filter_map(|(_, (_, part))| part.as_ref()).collect();
+    let known: Vec<&Part> = of_count.filter_map(|(_, (_, part))| part.as_deref()).collect();
     let list = join(parts, &known, desk.settings.max_handlers as usize);
     let body = serde_json::to_vec(&list).context("write the list of handlers")?;
     done.bytes_out += body.len() as u64;
     fence.allows_write()?;
-    desk.store.overwrite(&key, body.into()).await?;
+    desk.store.overwrite(&Key::Site(SiteKey::Handlers), body.into()).await?;
     done.done += 1;
     done.add(tidy(desk, &fence, &written, count, now).await?);
     Ok(done)
@@ -92,7 +84,7 @@ pub(super) async fn tidy(
     if !complete {
         return Ok(done);
     }
-    let parts = || written.parts.values().filter_map(|(_, part)| part.as_ref());
+    let parts = || written.parts.values().filter_map(|(_, part)| part.as_deref());
     let lines = || parts().flat_map(|part| &part.handlers);
     let named: HashSet<&str> = lines().flat_map(|line| &line.large).map(String::as_str).collect();
     let handlers: HashSet<&HandlerId> = lines().map(|line| &line.row.id).collect();

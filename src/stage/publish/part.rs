@@ -53,7 +53,7 @@ pub(super) fn made_from(desk: &Desk, ground: &Ground, written: &Written, shard: 
 /// The handlers that other parts have published.
 fn elsewhere(written: &Written, count: u16, shard: Shard) -> impl Iterator<Item = &Row> {
     let others = written.parts.iter().filter(move |(other, _)| other.count() == count && **other != shard);
-    others.filter_map(|(_, (_, part))| part.as_ref()).flat_map(|part| &part.handlers).map(|line| &line.row)
+    others.filter_map(|(_, (_, part))| part.as_deref()).flat_map(|part| &part.handlers).map(|line| &line.row)
 }
 
 /// Makes the part of `shard` anew if it is stale.
@@ -94,7 +94,7 @@ async fn know(desk: &Desk, ground: &Ground, written: &Written, shard: Shard) -> 
     let own = |id: &HandlerId| Shard::of_handler(catalogue.canonical(id), count) == shard;
     // Requests that may be adopted stand in other parts, too.
     let rows: Vec<Row> = elsewhere(written, count, shard).cloned().collect();
-    let lists = written.parts.values().filter_map(|(_, part)| part.as_ref()).flat_map(|part| &part.not_found);
+    let lists = written.parts.values().filter_map(|(_, part)| part.as_deref()).flat_map(|part| &part.not_found);
     let mut foreign: BTreeSet<HandlerId> = lists.map(|list| list.row.handler.clone()).collect();
     if !catalogue.routes.is_empty() {
         foreign.extend(rows.iter().filter(|row| row.kind == "http" && row.route.is_none()).map(|row| row.id.clone()));

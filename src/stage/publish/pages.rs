@@ -1,0 +1,120 @@
+//! What a worker remembers of pages: what stands under an etag, and when it looked last. It only saves requests: an etag
+//! names one content for ever, and whoever remembers nothing asks once more.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::document::{Handlers, Part, SUMMARY_VERSION};
+use crate::error::Result;
+use crate::model::Shard;
+use crate::query::AT_A_TIME;
+use crate::store::layout::SiteKey;
+use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
+
+/// The memory. Clones share it.
+#[derive(Clone, Default)]
+pub struct Pages(Arc<Mutex<Memory>>);
+
+#[derive(Default)]
+struct Memory {
+    /// None: it cannot be read, or another program wrote it.
+    parts: HashMap<(Shard, String), Option<Arc<Part>>>,
+    /// The list of handlers: its etag, and the parts it was made from.
+    list: Option<(String, BTreeMap<String, String>)>,
+    looked: HashMap<Shard, Duration>,
+}
+
+/// The parts that stand, of any number of shards.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Each with its listed object.
+    pub parts: BTreeMap<Shard, (Object, Option<Arc<Part>>)>,
+}
+
+impl Pages {
+    /// Lists the parts, and reads those that are not known yet.
+    pub(super) async fn written(&self, store: &Store) -> Result<Written> {
+        let listing = store.list(&Prefix::Parts).await?;
+        let mut written = Written::default();
+        let mut unread = Vec::new();
+        for object in listing.objects {
+            let Key::Site(SiteKey::Part(shard)) = object.key else { continue };
+            match self.lock().parts.get(&(shard, object.etag.clone())) {
+                Some(part) => drop(written.parts.insert(shard, (object, part.clone()))),
+                None => unread.push((shard, object)),
+            }
+        }
+        let reads = stream::iter(unread).map(|(shard, object)| async move {
+            match store.get(&object.key).await {
+                // One that is damaged, or another program's, counts as stale. What the answer says of its object counts:
+                // it may have been written anew since the listing.
+                Ok((body, object)) => Ok(Some((shard, object, serde_json::from_slice(&body).ok().map(Arc::new)))),
+                Err(gone) if gone.kind == StoreErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let read: Vec<Option<_>> = reads.buffer_unordered(AT_A_TIME).try_collect().await?;
+        for (shard, object, part) in read.into_iter().flatten() {
+            self.lock().parts.insert((shard, object.etag.clone()), part.clone());
+            written.parts.insert(shard, (object, part));
+        }
+        let there: HashSet<(Shard, &str)> =
+            written.parts.iter().map(|(shard, (object, _))| (*shard, object.etag.as_str())).collect();
+        self.lock().parts.retain(|(shard, etag), _| there.contains(&(*shard, etag.as_str())));
+        Ok(written)
+    }
+
+    /// Which parts the list of handlers was made from; none if there is no list of this program's.
+    pub(super) async fn listed(&self, store: &Store) -> Result<Option<BTreeMap<String, String>>> {
+        let key = Key::Site(SiteKey::Handlers);
+        let there = match store.head(&key).await {
+            Ok(object) => object,
+            Err(missing) if missing.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some((etag, parts)) = &self.lock().list
+            && *etag == there.etag
+        {
+            return Ok(Some(parts.clone()));
+        }
+        let (body, object) = match store.get(&key).await {
+            Ok(answer) => answer,
+            Err(gone) if gone.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let list: Option<Handlers> = serde_json::from_slice(&body).ok();
+        let Some(list) = list.filter(|list| list.version == SUMMARY_VERSION) else { return Ok(None) };
+        self.lock().list = Some((object.etag, list.parts.clone()));
+        Ok(Some(list.parts))
+    }
+
+    /// How long ago each part was looked at, at `now` (monotonic).
+    pub(super) fn looked(&self, now: Duration) -> HashMap<Shard, Duration> {
+        self.lock().looked.iter().map(|(shard, at)| (*shard, now.saturating_sub(*at))).collect()
+    }
+
+    /// A part was looked at, and is as it should be.
+    pub(super) fn look(&self, shard: Shard, now: Duration) {
+        self.lock().looked.insert(shard, now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Written {
+    /// A part, if it can be read.
+    pub fn part(&self, shard: Shard) -> Option<&Part> {
+        self.parts.get(&shard).and_then(|(_, part)| part.as_deref())
+    }
+
+    /// How many handlers the parts of `count` shards have together.
+    pub fn handlers(&self, count: u16) -> usize {
+        let parts = self.parts.iter().filter(|(shard, _)| shard.count() == count);
+        parts.filter_map(|(_, (_, part))| part.as_ref()).map(|part| part.handlers.len() + part.not_found.len()).sum()
+    }
+}
