@@ -18,9 +18,6 @@ use prost::Message;
 use tracefarm::otlp::redact::Redact;
 use tracefarm::otlp::{Limits, ObjectDecoder, Progress, SpanRows, encode};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Each measurement takes at least so long.
 const SECONDS: f64 = 1.5;
 

@@ -28,9 +28,6 @@ use tracefarm::table::write::level0;
 use tracefarm::table::{entries, spans};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// As many rows as index puts into a batch of 128 MiB.
 const BATCH_ROWS: usize = 470_000;
 

@@ -117,15 +117,15 @@ async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
     let settings = desk.settings.clone();
     let memory = desk.memory_bytes;
     // A batch in memory is its rows as they come, once more sorted, and the blocks made of them.
-    let batch_bytes = settings.batch_bytes.min(memory as u64 / 4) >> round.setbacks.times(SLOW_BATCH).min(10);
+    let batch_bytes = settings.batch_bytes.min(memory as u64 / 6) >> round.setbacks.times(SLOW_BATCH).min(10);
     Ok(Terms {
         redact: Redact::new(&settings.redact_drop, &settings.redact_hash)?,
         limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },
         forget: Arc::new(forget::traces(desk).await?),
         settings,
         batch_bytes: batch_bytes.max(1 << 20),
-        rows_bytes: memory / 3,
-        fetched_bytes: memory / 8,
+        rows_bytes: memory / 4,
+        fetched_bytes: memory / 16,
     })
 }
 

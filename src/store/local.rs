@@ -392,7 +392,7 @@ impl MultipartUpload for Parts {
 
 /// Runs `work` where it may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    match task::cpu(move || Ok(work())).await {
+    match task::blocking(move || Ok(work())).await {
         Ok(outcome) => outcome,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the program is stopping")),
     }
