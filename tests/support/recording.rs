@@ -216,7 +216,7 @@ fn told(span: &Span) -> Told {
 }
 
 /// `/users/:id` and `/users/<int:id>` as `/users/{id}`; no slash at the end.
-fn canonical(route: &str) -> String {
+pub fn canonical(route: &str) -> String {
     let segment = |segment: &str| {
         let angled = segment.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
         let name = segment.strip_prefix(':').or(angled.map(|name| name.rsplit(':').next().unwrap_or(name)));
