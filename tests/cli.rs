@@ -66,6 +66,31 @@ fn a_mistake_is_one_sentence_and_code_2() {
 }
 
 #[test]
+fn an_inbox_that_overlaps_the_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    let store = path("farm/store");
+    let inboxes = [store.clone(), path("farm/store/inbox"), path("farm/store/otlp"), path("farm")];
+    for command in [&["run", "--once"][..], &["run", "--once", "--keep-inbox"], &["run", "--dry-run"], &["status"]] {
+        for inbox in &inboxes {
+            let (code, out, error) = run(&[&["-s", &store][..], command, &["--inbox", inbox]].concat());
+            assert_eq!((code, out.as_str()), (2, ""), "{command:?} {inbox}: {error}");
+            assert!(error.starts_with("tracefarm: ") && error.lines().count() == 1, "{error}");
+            assert!(error.contains("overlap") && error.contains(inbox.as_str()), "{error}");
+        }
+    }
+    // Nothing was written, and what is beside the store is no mistake.
+    assert!(!std::path::Path::new(&store).join("farm").exists());
+    for inbox in ["farm/store-2", "farm/otlp"] {
+        assert_eq!(run(&["-s", &store, "run", "--once", "--inbox", &path(inbox)]).0, 0, "{inbox}");
+    }
+}
+
+#[test]
 fn what_is_not_there_has_a_code_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().display().to_string();

@@ -15,7 +15,7 @@ use crate::farm::Settings;
 use crate::farm::settings::Span;
 use crate::farm::worker::{GaveUp, Options, Summary, Worker, WouldExpire};
 use crate::model::WorkerName;
-use crate::store::{OpenOptions, Store};
+use crate::store::Store;
 use crate::task;
 
 /// The least memory that a worker can do its work in.
@@ -67,8 +67,9 @@ impl Args {
     pub async fn run(self, session: &Session) -> Result<Exit> {
         let config = &session.config.run;
         let store = session.writer().await?;
+        let keep_inbox = self.keep_inbox || config.keep_inbox.unwrap_or(false);
         let inbox = match self.inbox.as_ref().or(config.inbox.as_ref()) {
-            Some(url) => Some(open_inbox(session, url, self.keep_inbox).await?),
+            Some(url) => Some(session.inbox(url, &store, keep_inbox).await?),
             None => None,
         };
         let memory = self.memory.or(config.memory).unwrap_or(ByteSize::mib(512));
@@ -79,7 +80,7 @@ impl Args {
             name: self.name.map_or_else(|| named(config.name.as_deref()), Ok)?,
             once: self.once,
             grace: self.grace.or(config.grace).map(|grace| grace.0),
-            keep_inbox: self.keep_inbox || config.keep_inbox.unwrap_or(false),
+            keep_inbox,
             memory_bytes: usize::try_from(memory.as_u64()).context("fit the memory into this machine")?,
             yes: self.yes,
         };
@@ -133,11 +134,6 @@ async fn begin_settings(session: &Session, store: &Store) -> Result<()> {
         Settings::set(store, &pairs, session.store_now(store).await?).await?;
     }
     Ok(())
-}
-
-async fn open_inbox(session: &Session, url: &str, keep: bool) -> Result<Store> {
-    let options = OpenOptions { read_only: keep, as_inbox: true, ..OpenOptions::default() };
-    Ok(Store::open(url, &options, session.clock.clone()).await.context_with(|| format!("open the inbox {url}"))?)
 }
 
 /// The first SIGTERM or SIGINT lets the item in hand finish, the second ends the process: nothing is lost either way.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Mistake, Result};
+use crate::error::{Mistake, Result, ResultExt};
 use crate::farm::{Settings, documents};
 use crate::handler::catalogue::Catalogue;
 use crate::query::Reader;
@@ -130,6 +130,24 @@ impl Session {
     /// A [`Mistake`] if none is named.
     pub async fn reader(&self) -> Result<Store> {
         self.open(&OpenOptions { read_only: true, ..OpenOptions::default() }).await
+    }
+
+    /// Opens another inbox than that of `store`.
+    ///
+    /// # Errors
+    /// A [`Mistake`] if one lies within the other: blocks would be taken for input, or input for what is in the store.
+    pub async fn inbox(&self, url: &str, store: &Store, read_only: bool) -> Result<Store> {
+        let options = OpenOptions { read_only, as_inbox: true, ..OpenOptions::default() };
+        let inbox =
+            Store::open(url, &options, self.clock.clone()).await.context_with(|| format!("open the inbox {url}"))?;
+        if inbox.overlaps(store) {
+            return Err(Mistake(format!(
+                "the inbox {url} and the store {} overlap: name an inbox beside the store, or none (inbox/ in the store is read anyway)",
+                store.url()
+            ))
+            .into());
+        }
+        Ok(inbox)
     }
 
     /// What queries read from.

@@ -7,7 +7,7 @@ use super::{Exit, Session, out};
 use crate::error::Result;
 use crate::farm::settings::Span;
 use crate::query::status::{self, Pile, Status};
-use crate::store::{OpenOptions, Stage, Store};
+use crate::store::Stage;
 
 /// Say what waits, what stands, who works, and what fails
 #[derive(clap::Args, Debug)]
@@ -36,8 +36,8 @@ impl Args {
         let inbox = match self.inbox.as_ref().or(session.config.run.inbox.as_ref()) {
             None => None,
             Some(url) => {
-                let options = OpenOptions { read_only: true, as_inbox: true, ..OpenOptions::default() };
-                Some(Store::open(url, &options, session.clock.clone()).await?.for_stage(Stage::Read))
+                let store = session.reader().await?;
+                Some(session.inbox(url, &store, true).await?.for_stage(Stage::Read))
             }
         };
         loop {

@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub bucket: Bucket,
     pub settings: Settings,
     pub catalogue: (u64, Catalogue),
+    pub keep_inbox: bool,
 }
 
 /// A worker's desk.
@@ -46,7 +47,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let clock = Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1);
         let bucket = Bucket::new(clock.clone(), 1_000);
-        Self { clock, bucket, settings: Settings::default(), catalogue: (0, Catalogue::default()) }
+        Self { clock, bucket, settings: Settings::default(), catalogue: (0, Catalogue::default()), keep_inbox: false }
     }
 
     pub(crate) fn calm(&self) -> Client {
@@ -66,7 +67,7 @@ impl World {
         let heart = Heart::new(self.clock.clone(), name.clone(), Role::Worker);
         heart.beat(&store).await.unwrap();
         let desk = Desk {
-            inbox: Inbox { store: store.clone(), keep: false },
+            inbox: Inbox { store: store.clone(), keep: self.keep_inbox },
             blocks: Blocks::new(store.clone(), 1 << 20),
             store,
             clock: self.clock.clone(),

@@ -263,6 +263,23 @@ async fn a_backlog_holds_expiry_up() {
     assert_eq!(world.bucket.paths("entries/"), [""; 0]);
 }
 
+/// An inbox that is kept holds old objects for ever: those that have been indexed hold nothing up.
+#[tokio::test(start_paused = true)]
+async fn of_a_kept_inbox_what_is_not_on_the_ledger_holds_expiry_up() {
+    let world = World { keep_inbox: true, ..World::new() };
+    world.send("first", &[Sent::request(1, 1, "/a", START)]);
+    world.take_in().await;
+    world.send("waits", &[Sent::request(2, 1, "/a", START + 1)]);
+    world.sleep(8 * DAY).await;
+    world.expire().await;
+    assert_eq!(world.bucket.paths("entries/").len(), 1, "eight days less seven");
+    world.take_in().await;
+    world.drain().await;
+    assert_eq!(world.bucket.paths("latest/").len(), 2);
+    assert_eq!(world.bucket.paths("entries/"), [""; 0]);
+    assert_eq!(world.bucket.paths("inbox/").len(), 2);
+}
+
 /// Nobody can read a damaged pin; what others hold of the trace makes it whole again.
 #[tokio::test(start_paused = true)]
 async fn a_damaged_pin_is_healed_from_the_blocks() {

@@ -53,7 +53,7 @@ pub struct Row {
     /// Ids whose entries count here, too (renames).
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub aliases: Vec<HandlerId>,
-    /// `service.name`, empty if there is none.
+    /// `service.name`; `unknown_service` if there is none.
     pub service: String,
     /// `service.namespace`, empty if there is none.
     pub namespace: String,
@@ -87,7 +87,7 @@ pub struct Row {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Others {
-    /// `service.name`
+    /// `service.name`; `unknown_service` if there is none.
     pub service: String,
     /// How many.
     pub handlers: u64,
@@ -101,7 +101,7 @@ pub struct Others {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct NotFoundRow {
-    /// `service.name`
+    /// `service.name`; `unknown_service` if there is none.
     pub service: String,
     /// `service.namespace`, empty if there is none.
     pub namespace: String,
