@@ -28,6 +28,8 @@ pub(super) struct Machine {
     table: Table,
     shard: Shard,
     file_bytes: u64,
+    /// Rows are handed to the encoder so many at a time.
+    batch_rows: usize,
     forget: HashSet<TraceId>,
     inputs: Vec<Input>,
     /// Inputs that need bytes, or were not looked at yet.
@@ -84,6 +86,8 @@ impl Machine {
             table: spec.table,
             shard: spec.shard,
             file_bytes: spec.file_bytes,
+            // A row takes at least a byte: so even the smallest files end where they should.
+            batch_rows: usize::try_from(spec.file_bytes).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS),
             forget: spec.forget.clone(),
             waiting: (0..inputs.len()).collect(),
             order: Vec::with_capacity(inputs.len()),
@@ -125,9 +129,7 @@ impl Machine {
             }
             self.take_from(least);
             self.waiting.push(least);
-            // A row takes at least a byte: so even the smallest files end where they should.
-            let most = BATCH_ROWS.min(usize::try_from(self.file_bytes).unwrap_or(BATCH_ROWS));
-            if self.gather.rows() >= most || self.gather.batches() > 2 * self.inputs.len() + 8 {
+            if self.gather.rows() >= self.batch_rows || self.gather.batches() > 2 * self.inputs.len() + 8 {
                 self.flush()?;
                 let ready = self.file.level1.ready()?;
                 if !ready.is_empty() {
@@ -208,7 +210,7 @@ impl Machine {
             None => head.rows.keys.len(),
         };
         // The end of a file must be noticed where a trace or handler ends.
-        let end = if self.ending { head.row + 1 } else { end };
+        let end = if self.ending { head.row + 1 } else { end.min(head.row + self.batch_rows - self.gather.rows()) };
         if self.forget.is_empty() {
             self.gather.add(&columns, head.row..end);
             self.rows_out += (end - head.row) as u64;

@@ -148,7 +148,7 @@ fn files_end_with_traces_and_handlers_and_only_the_last_replaces() {
                 desk.level0(table, &rows[..40_000], 1).await.unwrap(),
                 desk.level0(table, &rows[20_000..], 1).await.unwrap(),
             ];
-            let merged = desk.merge(shard, inputs.to_vec(), |spec| spec.file_bytes = 40_000).await;
+            let merged = desk.merge(shard, inputs.to_vec(), |spec| spec.file_bytes = 20_000).await;
             assert!(merged.files.len() > 2, "{} files", merged.files.len());
             assert_eq!((merged.rows_in, merged.rows_out), (80_000, 60_000));
             let mut seen = BTreeSet::new();
@@ -233,7 +233,6 @@ fn passes_come_to_an_end_however_small_files_are() {
         let change = |spec: &mut MergeSpec| (spec.memory_bytes, spec.file_bytes) = (OUTPUT_BYTES, 1);
         let merged = desk.merge(shard, inputs, change).await;
         assert_eq!((merged.rows_in, merged.rows_out, merged.passes.is_empty()), (20, 20, false));
-        // A file ends with a batch of output, at the earliest: fewer files than traces.
-        assert!((2..=20).contains(&merged.files.len()), "{} files", merged.files.len());
+        assert_eq!(merged.files.len(), 20, "a file a trace");
     });
 }
