@@ -167,7 +167,8 @@ impl Store {
         Self { shared: Arc::new(shared), stage: Stage::Farm }
     }
 
-    /// The URL, as a person would give it to open the same store.
+    /// The URL, as a person would give it to open the same store: a bucket's in one spelling (`s3a://b/` is `s3://b`), a
+    /// directory's as it was given.
     pub fn url(&self) -> &str {
         &self.shared.url
     }

@@ -88,6 +88,14 @@ fn an_inbox_that_overlaps_the_store_is_refused() {
     for inbox in ["farm/store-2", "farm/otlp"] {
         assert_eq!(run(&["-s", &store, "run", "--once", "--inbox", &path(inbox)]).0, 0, "{inbox}");
     }
+    // Another farm's store is no inbox, but its inbox is.
+    let other = path("other");
+    assert_eq!(run(&["-s", &other, "run", "--once"]).0, 0);
+    path("other/inbox");
+    let (code, _, error) = run(&["-s", &store, "run", "--once", "--inbox", &other]);
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains(&format!("{other} is the store of a farm")) && error.lines().count() == 1, "{error}");
+    assert_eq!(run(&["-s", &store, "run", "--once", "--inbox", &format!("{other}/inbox")]).0, 0);
 }
 
 #[test]
@@ -98,7 +106,15 @@ fn what_is_not_there_has_a_code_of_its_own() {
     let (code, out, error) = run(&["-s", &store, "get", id]);
     assert_eq!((code, out.as_str()), (4, ""));
     assert!(error.contains(id), "{error}");
-    assert_eq!(run(&["-s", &store, "handlers", "show", "web/get-users-id-00000000"]).0, 4);
+    let handler = "web/get-users-id-00000000";
+    for args in
+        [&["show", handler][..], &["keep", handler, "5"], &["remove", handler], &["rename", handler, "web/x-00000001"]]
+    {
+        let (code, out, error) = run(&[&["-s", &store, "handlers"][..], args].concat());
+        assert_eq!((code, out.as_str()), (4, ""), "{args:?}: {error}");
+        assert!(error.contains(handler), "{error}");
+    }
+    assert!(!folder.path().join("farm/handlers").exists(), "nothing was written down");
 }
 
 #[test]

@@ -304,6 +304,27 @@ async fn every_request_is_counted_under_its_stage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stores_of_which_one_lies_within_the_other_overlap() {
+    for place in places() {
+        let url = &place.url;
+        let open = async |url: String| Store::open(&url, &OpenOptions::default(), clock()).await.unwrap();
+        let store = open(format!("{url}/farm")).await;
+        let mut others = vec![(format!("{url}/farm/"), true), (format!("{url}/farm/inbox"), true), (url.clone(), true)];
+        others.extend(["farm2", "far", "otlp/farm"].map(|beside| (format!("{url}/{beside}"), false)));
+        // The same bucket in another spelling.
+        for (scheme, other) in [("s3", "s3a"), ("gs", "gcs"), ("az", "abfs"), ("az", "AZ")] {
+            if let Some(rest) = url.strip_prefix(&format!("{scheme}://")) {
+                others.push((format!("{other}://{rest}/farm/inbox"), true));
+            }
+        }
+        for (other, expected) in others {
+            let other = open(other).await;
+            assert_eq!((store.overlaps(&other), other.overlaps(&store)), (expected, expected), "{}", other.url());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_not_there_is_told_in_one_sentence() {
     let reader = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mut urls = vec!["/nowhere/at/all".to_owned(), "ftp://x/y".to_owned(), "s3://".to_owned(), String::new()];

@@ -60,8 +60,7 @@ impl Args {
             Some(What::Show(Show { handler, output })) => {
                 let overview = Overview::read(&session.query().await?).await?;
                 let Some(summary) = overview.summary(&handler).await? else {
-                    complain(&format!("there is no handler {handler}: `tracefarm handlers` lists them"));
-                    return Ok(Exit::Missing);
+                    return Ok(missing(&handler));
                 };
                 output.show(&summary, show::text)?;
                 Ok(Exit::Done)
@@ -103,6 +102,11 @@ pub fn table(rows: &[Row]) -> String {
         ]
     });
     out::table(&columns, rows)
+}
+
+fn missing(id: &HandlerId) -> Exit {
+    complain(&format!("there is no handler {id}: `tracefarm handlers` lists them"));
+    Exit::Missing
 }
 
 fn millis(ms: Option<f64>) -> String {

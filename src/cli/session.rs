@@ -135,7 +135,7 @@ impl Session {
     /// Opens another inbox than that of `store`.
     ///
     /// # Errors
-    /// A [`Mistake`] if one lies within the other: blocks would be taken for input, or input for what is in the store.
+    /// A [`Mistake`] if one lies within the other, or if it is a farm's store itself: blocks would be taken for input.
     pub async fn inbox(&self, url: &str, store: &Store, read_only: bool) -> Result<Store> {
         let options = OpenOptions { read_only, as_inbox: true, ..OpenOptions::default() };
         let inbox =
@@ -144,6 +144,14 @@ impl Session {
             return Err(Mistake(format!(
                 "the inbox {url} and the store {} overlap: name an inbox beside the store, or none (inbox/ in the store is read anyway)",
                 store.url()
+            ))
+            .into());
+        }
+        let itself =
+            Store::open(url, &OpenOptions { read_only: true, ..OpenOptions::default() }, self.clock.clone()).await?;
+        if !itself.list_some(&Prefix::Settings, None, 1).await?.objects.is_empty() {
+            return Err(Mistake(format!(
+                "{url} is the store of a farm: as an inbox name what collectors write, such as {url}/inbox"
             ))
             .into());
         }

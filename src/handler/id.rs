@@ -15,6 +15,14 @@ const MAX_SERVICE_BYTES: usize = 100;
 /// See [`MAX_SERVICE_BYTES`].
 const MAX_SLUG_BYTES: usize = 80;
 
+/// What lists show of a service without a name: what SDKs say that were given none.
+const UNKNOWN_SERVICE: &str = "unknown_service";
+
+/// A service as lists show it.
+pub fn shown_service(service: &str) -> &str {
+    if service.is_empty() { UNKNOWN_SERVICE } else { service }
+}
+
 /// The id of the handler of `kind` named `name` (canonical) in a service.
 pub fn handler_id(namespace: &str, service: &str, kind: Kind, name: &str) -> HandlerId {
     let mut hash = Xxh3::new();
@@ -37,8 +45,7 @@ pub fn not_found_id(namespace: &str, service: &str) -> HandlerId {
 /// A service's name so that it is safe in keys and URLs; not reversible.
 pub(crate) fn service_part(service: &str) -> String {
     if service.is_empty() {
-        // What SDKs say that were given no name.
-        return "unknown_service".to_owned();
+        return UNKNOWN_SERVICE.to_owned();
     }
     let mut part = String::new();
     for character in service.chars() {

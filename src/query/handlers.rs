@@ -166,6 +166,12 @@ impl Overview {
         self.handlers.0.keys()
     }
 
+    /// Whether there is such a handler, or one that it counts as.
+    pub fn knows(&self, id: &HandlerId) -> bool {
+        let (_, catalogue) = &*self.reader.catalogue;
+        self.handlers.0.contains_key(catalogue.canonical(id))
+    }
+
     /// A line for each handler, by service, the busiest first. Of one that lives in pins alone the newest pin is read
     /// for its name.
     pub async fn rows(&self) -> Result<Vec<Row>> {

@@ -20,6 +20,7 @@ use super::{AT_A_TIME, Reader, relisted};
 use crate::error::{Result, ResultExt, is_not_found};
 use crate::handler;
 use crate::handler::catalogue::Catalogue;
+use crate::handler::id::shown_service;
 use crate::model::{HandlerId, Hour, Shard, Table, TraceId};
 use crate::otlp::typed_json::{self, Value};
 use crate::store::Key;
@@ -36,7 +37,7 @@ const TRACES_AT_A_TIME: usize = 200;
 pub struct Search {
     /// The handler, or one that counts as it.
     pub handler: Option<HandlerId>,
-    /// `service.name` of the entry.
+    /// `service.name` of the entry; `unknown_service` for those without.
     pub service: Option<String>,
     /// Started at this time or later.
     pub since: Option<Timestamp>,
@@ -66,7 +67,7 @@ pub struct Hit {
     pub handler: HandlerId,
     /// The handler's canonical name.
     pub name: String,
-    /// `service.name`
+    /// `service.name`; `unknown_service` if there is none.
     pub service: String,
     /// When it started.
     pub start: Timestamp,
@@ -154,13 +155,17 @@ impl Filter<'_> {
             .is_none_or(|wanted| self.catalogue.canonical(wanted) == self.catalogue.canonical(id))
     }
 
+    fn service(&self, service: &str) -> bool {
+        self.search.service.as_ref().is_none_or(|wanted| service == wanted || shown_service(service) == wanted)
+    }
+
     /// The rows of a block in which entries can fit, batch by batch.
     async fn batches(&self, reader: &Reader, block: &Block) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = || format!("search {}", Key::Block(block.key).path());
         let digest = reader.blocks.digest(&block.key, block.size_bytes, None).await.context_with(path)?;
         let fits = |id: &HandlerId, known: &HandlerDigest| {
             self.handler(id)
-                && self.search.service.as_ref().is_none_or(|service| known.service == *service)
+                && self.service(&known.service)
                 && (self.search.error != Some(true) || known.errors > 0)
                 && self.search.status.is_none_or(|status| known.http_statuses.contains_key(&status))
         };
@@ -194,7 +199,7 @@ impl Filter<'_> {
         let start = Timestamp::from_nanosecond(i128::from(time_ns)).ok()?;
         let fits = search.since.is_none_or(|since| start >= since)
             && search.until.is_none_or(|until| start < until)
-            && search.service.as_ref().is_none_or(|service| entries.service.or_empty(row) == service)
+            && self.service(entries.service.or_empty(row))
             && search.min_duration_ns.is_none_or(|least| entries.duration(row) >= least)
             && search.error.is_none_or(|error| entries.is_error(row) == error)
             && search.status.is_none_or(|status| entries.http_status(row) == Some(status))
@@ -205,7 +210,7 @@ impl Filter<'_> {
             span_id: entries.span(row).to_string(),
             handler: self.catalogue.canonical(&id).clone(),
             name: entries.handler_name.or_empty(row).to_owned(),
-            service: entries.service.or_empty(row).to_owned(),
+            service: shown_service(entries.service.or_empty(row)).to_owned(),
             start,
             duration_ns: entries.duration(row),
             error: entries.is_error(row),

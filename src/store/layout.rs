@@ -165,6 +165,11 @@ const LONGEST_INBOX_PART: usize = 120;
 /// The longest escaped etag in a name. Those of the clouds have at most 40 characters.
 const LONGEST_ETAG: usize = 80;
 
+/// Whether a farm keeps things of its own under this first part of a path.
+pub(super) fn is_kept(top: &str) -> bool {
+    matches!(top, "spans" | "entries" | "latest" | "site" | "quarantine" | "farm")
+}
+
 impl Key {
     /// Its path within the store.
     pub fn path(&self) -> String {

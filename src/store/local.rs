@@ -31,8 +31,9 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+use rustix::io::Errno;
 
-use super::{Written, name};
+use super::{Written, layout, name};
 use crate::clock::Clock;
 use crate::task;
 use writers::Writers;
@@ -128,12 +129,8 @@ impl Local {
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     continue;
                 }
-                // Not ours to read (`lost+found`): a part of the tree, not the whole.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !marked.is_empty() => {
-                    tracing::warn!(folder = %folder.display(), "cannot read a folder of the store: left out");
-                    continue;
-                }
-                Err(error) => return Err(error),
+                Err(error) if is_left_out(&marked, &folder, &error) => continue,
+                Err(error) => return Err(at(&folder, error)),
             };
             for entry in entries {
                 let entry = entry?;
@@ -146,7 +143,11 @@ impl Local {
                 }
                 name::mark_part(entry.file_name().as_bytes(), &mut inner);
                 // Follows links. A broken one, or a file that has just gone, is no object.
-                let Ok(meta) = fs::metadata(entry.path()) else { continue };
+                let meta = match fs::metadata(entry.path()) {
+                    Ok(meta) => meta,
+                    Err(error) if is_absent(&error) || is_left_out(&inner, &entry.path(), &error) => continue,
+                    Err(error) => return Err(at(&entry.path(), error)),
+                };
                 if meta.is_dir() {
                     // A link to a folder above it would be walked for ever.
                     let looped = entry.file_type()?.is_symlink()
@@ -198,6 +199,29 @@ impl Local {
         };
         Ok(Unfinished { file, name })
     }
+}
+
+/// The error, with the place: a listing names only where it began.
+fn at(place: &std::path::Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", place.display()))
+}
+
+/// Whether nothing stands at the end of a link, or where a file stood a moment ago.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || Errno::from_io_error(error) == Some(Errno::LOOP)
+}
+
+/// Whether a listing goes on without what it may not read: `lost+found`, a folder in the inbox. What is read later is
+/// late, no more. But of what a farm keeps a listing is whole or fails: without its settings, a pin or a block of
+/// entries it would look as if something else could go.
+fn is_left_out(marked: &str, place: &std::path::Path, error: &io::Error) -> bool {
+    let top = marked.split('/').next().unwrap_or_default();
+    let leaves_out = error.kind() == io::ErrorKind::PermissionDenied && !top.is_empty() && !layout::is_kept(top);
+    if leaves_out {
+        tracing::warn!(path = %place.display(), "cannot read a part of the store or the inbox: left out");
+    }
+    leaves_out
 }
 
 /// A file on its way; removed unless it is finished.
@@ -466,4 +490,36 @@ fn failed(path: &Path, error: io::Error) -> Error {
 
 fn not_offered(operation: &str) -> Error {
     Error::NotImplemented { operation: operation.to_owned(), implementer: "a local store".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_farm_keeps_is_listed_whole_or_not_at_all() {
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let place = std::path::Path::new("/somewhere");
+        for marked in ["lost+found", "inbox", "inbox/2026/private", "otlp"] {
+            assert!(is_left_out(marked, place, &refused), "{marked}");
+            assert!(!is_left_out(marked, place, &io::Error::other("a disk that fails")), "{marked}");
+        }
+        for marked in ["", "spans", "entries/shard=all", "latest/0a", "farm/settings", "quarantine", "site"] {
+            assert!(!is_left_out(marked, place, &refused), "{marked}");
+        }
+    }
+
+    /// Links that lead nowhere, or round in a circle, are no objects.
+    #[tokio::test]
+    async fn broken_links_are_no_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("farm")).unwrap();
+        for (link, target) in [("gone", "nothing"), ("circle", "circle"), ("through", "file/inner")] {
+            std::os::unix::fs::symlink(target, folder.path().join("farm").join(link)).unwrap();
+        }
+        fs::write(folder.path().join("farm/file"), "x").unwrap();
+        let local = Local::new(folder.path().to_owned(), Clock::system(jiff::SignedDuration::ZERO));
+        let found = local.walk(&Path::from("farm")).unwrap();
+        assert_eq!(found.iter().map(|meta| meta.location.as_ref()).collect::<Vec<_>>(), ["farm/file"]);
+    }
 }

@@ -46,6 +46,16 @@ enum Cloud {
     Azure,
 }
 
+impl Cloud {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
 const FORMS: &str = "a store is s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory \
                      (a path, or file:///path)";
 
@@ -111,7 +121,9 @@ impl Store {
             Place::Bucket { cloud, bucket, prefix } => {
                 let wire = Wire::new(clock.clone(), options.patience.clone());
                 let objects = connect(url, cloud, &bucket, &wire, &options.patience).await?;
-                let store = Self::new(objects, None, url, &prefix, options.clone(), clock, Time::Answers(wire));
+                // One spelling, so that two stores can be told to overlap.
+                let url = format!("{}://{bucket}/{prefix}", cloud.scheme());
+                let store = Self::new(objects, None, &url, &prefix, options.clone(), clock, Time::Answers(wire));
                 greet(&store, &bucket).await?;
                 Ok(store)
             }

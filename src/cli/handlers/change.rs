@@ -9,6 +9,7 @@ use crate::error::{Mistake, Result, report};
 use crate::farm::documents;
 use crate::handler::catalogue::{Catalogue, ExplicitRoute};
 use crate::model::HandlerId;
+use crate::query::handlers::Overview;
 use crate::table::digest::NEWEST_KEPT;
 
 #[derive(Subcommand, Debug)]
@@ -26,7 +27,7 @@ pub(super) enum Change {
 /// Write a route
 #[derive(clap::Args, Debug)]
 pub(super) struct Add {
-    /// The service's name (`service.name`)
+    /// The service's name (`service.name`); `''` for those without one, which lists show as unknown_service
     service: String,
     /// The route with its method, eg `GET /users/{id}`; `*` stands for every method
     route: String,
@@ -80,6 +81,13 @@ struct Report {
 impl Change {
     pub async fn run(self, session: &Session) -> Result<Exit> {
         let store = session.writer().await?;
+        let named = self.handlers();
+        if !named.is_empty() {
+            let overview = Overview::read(&session.query().await?).await?;
+            if let Some(unknown) = named.into_iter().find(|id| !overview.knows(id)) {
+                return Ok(super::missing(unknown));
+            }
+        }
         let now = session.store_now(&store).await?;
         let output = match &self {
             Self::Add(Add { output, .. })
@@ -97,6 +105,17 @@ impl Change {
             format!("The catalogue is now version {}.\n", report.version)
         })?;
         Ok(Exit::Done)
+    }
+
+    /// The handlers that must be there: a wrong id would be written down for ever, without effect.
+    fn handlers(&self) -> Vec<&HandlerId> {
+        match self {
+            Self::Rename(Rename { old, new, .. }) => vec![old, new],
+            // Back to the default also of one that has gone.
+            Self::Keep(Keep { traces, .. }) if traces == "default" => Vec::new(),
+            Self::Keep(Keep { handler, .. }) | Self::Remove(Remove { handler, .. }) => vec![handler],
+            Self::Add(_) => Vec::new(),
+        }
     }
 
     fn apply(&self, catalogue: &mut Catalogue, now: jiff::Timestamp) -> Result<(), Mistake> {

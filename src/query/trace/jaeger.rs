@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Result, ResultExt};
+use crate::handler::id::shown_service;
 use crate::otlp::typed_json::{self, Attributes, Value};
 use crate::query::columns::Spans;
 
@@ -50,8 +51,8 @@ impl<'a> Processes<'a> {
         let attributes = attributes(columns.resource.get(row))?;
         let mut tags = tags(&attributes);
         tags.retain(|tag| tag["key"] != "service.name");
-        // Jaeger has no traces without a service: this is the name that the specification gives them.
-        let service = columns.service.get(row).unwrap_or("unknown_service");
+        // Jaeger has no traces without a service.
+        let service = shown_service(columns.service.or_empty(row));
         self.all.insert(name.clone(), json!({ "serviceName": service, "tags": tags }));
         self.names.insert(key, name.clone());
         Ok(name)
