@@ -193,7 +193,7 @@ pub struct Failure {
 }
 
 impl StageReport {
-    /// Notes that `item` failed.
+    /// Notes that `item` failed: under the name by which its [`Setbacks`] count, if they do.
     pub fn fail(&mut self, item: impl Into<String>, report: Report) {
         self.failed.push(Failure { item: item.into(), report });
     }

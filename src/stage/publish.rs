@@ -62,7 +62,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         let fence = Fence::begin(&desk);
         let ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
         for shard in due {
-            let item = format!("publish {shard}");
+            let item = part::item(shard);
             if round.is_stopped() || !round.setbacks.may_try(&item) {
                 done.skipped += 1;
                 continue;

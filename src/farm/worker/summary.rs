@@ -135,8 +135,12 @@ impl Ran {
         sum.deleted += report.deleted;
         // What failed before and is not waiting for another try has been done, or is gone.
         self.failed.retain(|(of, item), _| *of != stage || setbacks.times(item) > 0);
+        for failure in &report.failed {
+            self.failed.remove(&(stage, failure.item.clone()));
+        }
+        // Parts of one item may have failed each for itself.
         for failure in report.failed {
-            self.failed.insert((stage, failure.item), failure.report.to_string());
+            *self.failed.entry((stage, failure.item)).or_default() += &failure.report.to_string();
         }
     }
 

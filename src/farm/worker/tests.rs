@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::error::{find, is_not_found};
 use crate::farm::settings::Span;
-use crate::store::fault::{Bucket, Fate, Incident};
+use crate::store::fault::{Bucket, CallKind, Fate, Incident};
 
 const LINE: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"01010101010101010101010101010101",
     "spanId":"0101010101010101","name":"GET /x","kind":2,"startTimeUnixNano":"1795357000000000000",
@@ -47,6 +47,23 @@ async fn once_does_everything_and_again_it_does_nothing() {
     let summary = once.run(&CancellationToken::new()).await.unwrap();
     assert_eq!((summary.objects, summary.deleted), (0, 0), "{summary}");
     assert_eq!(bucket.objects().into_keys().collect::<Vec<_>>(), stood);
+}
+
+/// What failed is told at the end, even if the last rounds left it alone.
+#[tokio::test(start_paused = true)]
+async fn once_is_not_clean_while_pages_cannot_be_written() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    let no_pages = |call: &crate::store::fault::Call| {
+        let page = call.kind == CallKind::Put && call.path.starts_with("site/handlers/");
+        if page { Fate::before(Incident::Fail) } else { Fate::calm() }
+    };
+    let once = worker(store(&bucket, "full", Box::new(no_pages)), &bucket, |options| options.once = true);
+    let summary = once.run(&CancellationToken::new()).await.unwrap();
+    let failed: Vec<&str> = summary.failed.iter().map(|failed| failed.item.as_str()).collect();
+    assert_eq!(failed, ["publish 000-of-001"], "{summary}");
+    let once = worker(calm(&bucket), &bucket, |options| options.once = true);
+    assert!(once.run(&CancellationToken::new()).await.unwrap().is_clean());
 }
 
 #[tokio::test(start_paused = true)]

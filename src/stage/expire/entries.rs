@@ -70,7 +70,7 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
             round.setbacks.failed(&item);
         }
         for (shard, report) in failures {
-            done.fail(format!("{item} {shard}"), report);
+            done.fail(item.clone(), report.context(format!("expire entries {shard}")).into_dynamic());
         }
         round.monitor.advance(crate::store::Stage::Expire, 1, 0);
     }

@@ -27,6 +27,11 @@ use crate::table::view::{Block, View};
 /// have thousands.
 const HANDLERS_AT_A_TIME: usize = 50;
 
+/// The name under which what fails of a part is told, and waits.
+pub(super) fn item(shard: Shard) -> String {
+    format!("publish {shard}")
+}
+
 /// What the part of `shard` would be made from now. Pure.
 pub(super) fn made_from(desk: &Desk, ground: &Ground, written: &Written, shard: Shard) -> MadeFrom {
     let names = |view: &View| {
@@ -162,7 +167,8 @@ impl Work<'_> {
                     // The others are published all the same; the part stays stale, so that these are tried again.
                     made_from.entries.clear();
                     let names: Vec<&str> = chunk.iter().map(|(id, _)| id.as_str()).collect();
-                    done.fail(format!("publish {}", names.join(" ")), report);
+                    let report = report.context(format!("publish {}", names.join(" "))).into_dynamic();
+                    done.fail(item(self.shard), report);
                 }
             }
         }
