@@ -35,8 +35,6 @@ use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::block::{BlockError, BlockErrorKind};
 use crate::table::view::{Damaged, Scope};
 
-pub use covered::read as read_covered;
-
 /// One round. What failed is in the report, item by item; the round itself fails only if the listings do.
 pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     let desk = desk.for_stage(Stage::Expire);
@@ -67,7 +65,7 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
         desk.view(&Scope::all(Table::Spans, desk.grace)).await?.blocks.iter().map(Into::into).collect();
     let view = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
     let listed: Vec<Listed> = view.blocks.iter().map(Into::into).collect();
-    let covered = covered::read(&desk.store, |hour| horizon.is_near(hour)).await?;
+    let covered = covered::read(&desk.store, &covered::terms(&desk).await?, |hour| horizon.is_near(hour)).await?;
     let items = plan::entries_items(&listed, &covered, &view.newer_hours(), &horizon);
     let mut lines: Vec<String> =
         items.iter().map(|item| format!("expire: pin the newest of entries {} {}", item.shard, item.hour)).collect();

@@ -28,7 +28,8 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     // this listing only brings newer traces or stragglers of its own, and its name will not be on the document.
     let view = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
     let listed: Vec<Listed> = view.blocks.iter().map(Into::into).collect();
-    let covered = covered::read(&desk.store, |hour| horizon.is_near(hour)).await?;
+    let terms = covered::terms(desk).await?;
+    let covered = covered::read(&desk.store, &terms, |hour| horizon.is_near(hour)).await?;
 
     for block in plan::damaged_that_may_go(&view.damaged, &horizon) {
         if fence.allows_delete().is_ok() {
@@ -48,7 +49,8 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     }
     let elsewhere = Pins::all(&desk.store).await?;
     let newest = Candidates::read(desk, times, &view, &hours).await.context("find the newest traces of handlers")?;
-    let work = Work { desk, fence: &fence, listed: &listed, covered: &covered, horizon, elsewhere, newest };
+    let work =
+        Work { desk, fence: &fence, listed: &listed, covered: &covered, terms: &terms, horizon, elsewhere, newest };
     round.monitor.begin(crate::store::Stage::Expire, hours.len() as u64, 0);
     for (hour, shards) in hours {
         let item = format!("expire entries {hour}");
@@ -92,6 +94,7 @@ struct Work<'a> {
     fence: &'a Fence,
     listed: &'a [Listed],
     covered: &'a Covered,
+    terms: &'a str,
     horizon: Horizon<'a>,
     elsewhere: Pins,
     newest: Candidates,
@@ -205,7 +208,7 @@ impl Work<'_> {
             }
             let written = async {
                 self.fence.allows_write()?;
-                covered::write(&self.desk.store, hour, *shard, blocks, self.horizon.now).await
+                covered::write(&self.desk.store, hour, *shard, self.terms, blocks, self.horizon.now).await
             };
             match written.await {
                 Ok(()) => done.done += 1,

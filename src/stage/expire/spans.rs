@@ -30,7 +30,7 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
         return Ok(done);
     }
     let entries = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
-    let covered = covered::read(&desk.store, |hour| horizon.is_near(hour)).await?;
+    let covered = covered::read(&desk.store, &covered::terms(desk).await?, |hour| horizon.is_near(hour)).await?;
 
     let listed: Vec<Listed> = entries.blocks.iter().map(Into::into).collect();
     // Whether a block is damaged, or of a newer program, is told by its footer; a view of spans reads those.
@@ -148,16 +148,16 @@ async fn delete(desk: &Desk, fence: &Fence, blocks: &[Listed]) -> Result<StageRe
 /// once more and the document is written again.
 async fn forget_documents(desk: &Desk, fence: &Fence, spans: &[Listed], times: &Times) -> Result<StageReport> {
     let mut done = StageReport::default();
-    let documents = covered::read(&desk.store, |_| true).await?;
-    if documents.0.is_empty() {
+    let documents = covered::documents(&desk.store).await?;
+    if documents.is_empty() {
         return Ok(done);
     }
     let entries = super::names(&desk.store, Table::Entries).await?;
     let hours: BTreeSet<Hour> = spans.iter().chain(&entries).map(|block| block.key.hour).collect();
     let horizon = times.horizon(desk);
-    for (hour, shard) in documents.0.keys() {
-        if !hours.contains(hour) && horizon.is_near(*hour) && fence.allows_delete().is_ok() {
-            covered::delete(&desk.store, *hour, *shard).await?;
+    for (hour, shard) in documents {
+        if !hours.contains(&hour) && horizon.is_near(hour) && fence.allows_delete().is_ok() {
+            covered::delete(&desk.store, hour, shard).await?;
             done.deleted += 1;
         }
     }
