@@ -17,7 +17,7 @@ use super::pin::{self, Pins};
 use super::rows::{self, Traces};
 use super::window::Window;
 use super::{AT_A_TIME, Reader, relisted};
-use crate::error::{Result, ResultExt, is_not_found};
+use crate::error::{Result, ResultExt, store_kind};
 use crate::handler;
 use crate::handler::catalogue::Catalogue;
 use crate::handler::id::shown_service;
@@ -294,7 +294,7 @@ impl Found {
             let reads = stream::iter(chunk).map(|pin| async move {
                 match pin::read(&reader.store, pin).await {
                     Ok(rows) => Ok(Some((*pin, rows))),
-                    Err(report) if is_not_found(&report) => Err(report),
+                    Err(report) if store_kind(&report).is_some() => Err(report),
                     Err(report) => {
                         tracing::warn!(pin = %Key::Pin((*pin).clone()).path(), "a pin is not searched\n{report}");
                         Ok(None)

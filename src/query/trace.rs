@@ -11,7 +11,7 @@ pub use tree::Tree;
 use super::pin::{self, Pins};
 use super::window::Window;
 use super::{Reader, relisted, rows};
-use crate::error::{Result, is_not_found};
+use crate::error::{Result, store_kind};
 use crate::model::{BlockId, Table, TraceId};
 use crate::otlp::encode;
 use crate::store::layout::{BlockKey, PinKey};
@@ -67,22 +67,28 @@ async fn find_once(reader: &Reader, id: TraceId) -> Result<Lookup> {
     }
     // The blocks first, then the pins: rows that leave the blocks between the two are in a pin that was written before.
     let pins = Pins::all(&reader.store).await?;
-    let mut read = Vec::new();
+    let (mut read, mut damaged) = (Vec::new(), None);
     for version in pins.of_trace(id) {
         match pin::read(&reader.store, version).await {
             Ok(rows) => {
                 parts.push(rows);
                 read.push(version.clone());
             }
-            Err(report) if is_not_found(&report) => return Err(report),
+            // Gone, or the store did not answer: what it holds is not known, and there may be no other copy.
+            Err(report) if store_kind(&report).is_some() => return Err(report),
             // Another version or the blocks may have it all.
-            Err(report) => tracing::warn!(trace = %id, "a pin of the trace cannot be read\n{report}"),
+            Err(report) => {
+                tracing::warn!(trace = %id, "a pin of the trace cannot be read\n{report}");
+                damaged = Some(report);
+            }
         }
     }
-    Ok(match rows::union(&parts)? {
-        Some(rows) => Lookup::Found(Box::new(Trace { id, rows, blocks, pins: read })),
-        None => Lookup::Missing,
-    })
+    match (rows::union(&parts)?, damaged) {
+        (Some(rows), _) => Ok(Lookup::Found(Box::new(Trace { id, rows, blocks, pins: read }))),
+        // It is there, but nobody can read it.
+        (None, Some(report)) => Err(report),
+        (None, None) => Ok(Lookup::Missing),
+    }
 }
 
 impl Trace {

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use arrow::record_batch::RecordBatch;
 
 use super::Desk;
-use crate::error::{Result, is_not_found};
+use crate::error::{Result, is_not_found, store_kind};
 use crate::model::TraceId;
 use crate::query::columns::Spans;
 use crate::query::pin::{self, Pins};
+use crate::query::relisted;
 use crate::query::rows::{self, Traces};
 use crate::table::view::View;
 
@@ -20,7 +21,7 @@ const EARLIER_HOURS: [i32; 2] = [6, 24];
 /// in earlier hours, too, and in the pins of the trace under other handlers. A trace without rows is absent.
 ///
 /// # Errors
-/// If a block cannot be read.
+/// If a block or a pin cannot be read.
 pub(super) async fn whole_traces(
     desk: &Desk,
     spans: &View,
@@ -50,23 +51,35 @@ pub(super) async fn whole_traces(
     }
     // What is not in the blocks any more may have been pinned with an entry of an earlier hour.
     for trace in looking.into_keys() {
-        for version in elsewhere.of_trace(trace) {
-            let more = match pin::read(&desk.store, version).await {
-                Ok(rows) => rows,
-                // Only a help: the pins of the handler itself are read with care where they are completed.
-                Err(report) if is_not_found(&report) => continue,
-                Err(report) => {
-                    tracing::warn!(%trace, "a pin that may complete the trace cannot be read\n{report}");
-                    continue;
-                }
-            };
-            let parts: Vec<RecordBatch> = whole.remove(&trace).into_iter().chain([more]).collect();
-            if let Some(rows) = rows::union(&parts)? {
-                whole.insert(trace, rows);
+        let mut parts = match pinned(desk, elsewhere, trace).await {
+            // A version was replaced since that listing, maybe by this very item: another has its rows.
+            Err(report) if is_not_found(&report) => {
+                relisted(|| async { pinned(desk, &Pins::all(&desk.store).await?, trace).await }).await?
             }
+            parts => parts?,
+        };
+        parts.extend(whole.remove(&trace));
+        if let Some(rows) = rows::union(&parts)? {
+            whole.insert(trace, rows);
         }
     }
     Ok(whole)
+}
+
+/// The rows of `trace` in the pins of a listing. One that is damaged is left out: nobody can read it.
+///
+/// # Errors
+/// Those of the store: what is in a pin that cannot be read right now must not be missing from another for ever.
+async fn pinned(desk: &Desk, pins: &Pins, trace: TraceId) -> Result<Vec<RecordBatch>> {
+    let mut parts = Vec::new();
+    for version in pins.of_trace(trace) {
+        match pin::read(&desk.store, version).await {
+            Ok(rows) => parts.push(rows),
+            Err(report) if store_kind(&report).is_some() => return Err(report),
+            Err(report) => tracing::warn!(%trace, "a pin that may complete the trace is damaged\n{report}"),
+        }
+    }
+    Ok(parts)
 }
 
 /// Whether the parent of each span is among `rows`.
