@@ -35,6 +35,8 @@ pub(super) struct Found {
     pub rows: u64,
     /// Distinct entries.
     pub entries: u64,
+    /// Distinct contents beyond them: a span that was revised has as many entries.
+    pub entry_revisions: u64,
     /// Rows of `entries/` in all blocks.
     pub entry_rows: u64,
     pub handlers: BTreeMap<HandlerId, HandlerCount>,
@@ -241,8 +243,14 @@ async fn read_entries(merged: &mut Merged<'_>, forgotten: &HashSet<TraceId>, fou
 
 /// Counts the rows of one entry: the newest revision says whether it is an error.
 fn count_entry(group: &[Row], forgotten: &HashSet<TraceId>, found: &mut Found) -> Result<()> {
-    let revision = |row: &&Row| (row.rows.keys.received(row.at), Canonical::of(&row.rows.batch).hash(row.at));
-    let newest = if group.len() == 1 { group.first() } else { group.iter().max_by_key(revision) };
+    let content = |row: &Row| Canonical::of(&row.rows.batch).hash(row.at);
+    let newest = if group.len() == 1 {
+        group.first()
+    } else {
+        let contents: HashSet<u64> = group.iter().map(content).collect();
+        found.entry_revisions += (contents.len() as u64).saturating_sub(1);
+        group.iter().max_by_key(|row| (row.rows.keys.received(row.at), content(row)))
+    };
     let Some(row) = newest else { return Ok(()) };
     let (keys, at) = (&row.rows.keys, row.at);
     let entries = Entries::of(&row.rows.batch)?;
