@@ -78,32 +78,77 @@ fn twenty_idle_cycles() {
             futures::join!(run(&bucket, &stop), others).1
         })
     });
-    insta::assert_snapshot!(table(&counts), @"");
+    insta::assert_snapshot!(table(&counts), @r"
+    LIST     entries          20
+    LIST     entries/shard=all 20
+    LIST     farm/forget      20
+    LIST     farm/handlers    10
+    LIST     farm/settings    10
+    LIST     inbox            20
+    LIST     latest           10
+    LIST     quarantine/blocks 40
+    LIST     site             10
+    LIST     site/parts       10
+    LIST     spans            20
+    LIST     spans/shard=all  20
+    GET      farm/settings    10
+    HEAD     site/handlers.json 10
+    PUT      farm/workers     40
+    ");
 }
 
+/// A day of one worker, an object every five seconds, a hundred handlers. A quick run plays three hours of it and reckons
+/// the day from them; `TRACEFARM_SIM_SEEDS=1` plays all 24.
 #[test]
-fn a_day_of_one_worker_costs_little() {
-    let counts = farm::deep(|| {
+fn a_day_of_one_worker_costs_sixty_cents() {
+    let hours = if std::env::var_os("TRACEFARM_SIM_SEEDS").is_some() { 24 } else { 3 };
+    let counts = farm::deep(move || {
         farm::simulate(async {
             let bucket = bucket();
             let stop = CancellationToken::new();
             let others = async {
-                collect(&bucket, 24 * 3600 / 5, 100).await;
+                collect(&bucket, hours * 3600 / 5, 100).await;
                 stop.cancel();
             };
             futures::join!(run(&bucket, &stop), others);
             bucket.counts()
         })
     });
-    println!("{}", table(&counts));
-    let of = |kinds: &[CallKind], folder: &str| -> u64 {
+    println!("in {hours} hours:\n{}", table(&counts));
+    let sum = |kinds: &[CallKind], folder: &str| -> u64 {
         let counts = counts.iter().filter(|((kind, at), _)| kinds.contains(kind) && at.starts_with(folder));
         counts.map(|(_, count)| count).sum()
     };
-    use CallKind::{Begin, Complete, Get, Head, List, Part, Put};
-    let writes = [Put, Begin, Part, Complete];
-    let reads = [Get, Head];
-    // A batch closes a minute after its oldest object: two blocks, sometimes of two hours.
-    let index = of(&writes, "spans/shard=all") + of(&writes, "entries/shard=all");
-    let _ = (index, reads, List, of);
+    let day = |kinds: &[CallKind], folder: &str| sum(kinds, folder) * 24 / hours;
+    use CallKind::{Begin, Complete, Delete, Get, Head, List, Part, Put};
+    let (writes, reads) = ([Put, Begin, Part, Complete], [Get, Head]);
+    let within = |what: &str, count: u64, least: u64, most: u64| {
+        assert!((least..=most).contains(&count), "{what}: {count} a day, not {least} to {most}");
+    };
+
+    // Each object is read once, looked at once more right before it is deleted, and deleted once. Those of the last
+    // minute are still there.
+    let objects = hours * 3600 / 5;
+    let taken = sum(&[Delete], "inbox");
+    assert_eq!((sum(&[Get], "inbox"), sum(&[Head], "inbox")), (taken, taken));
+    assert!((objects - 24..objects).contains(&taken), "{taken} of {objects} objects were indexed");
+    // A batch closes a minute after its oldest object: a block of each table, a second one where two hours are touched.
+    let level0 = day(&writes, "spans/shard=all") + day(&writes, "entries/shard=all");
+    within("writes of level 0", level0, 2 * 24 * 50, 4_000);
+    // Every five minutes while an hour is open, and once when it has closed.
+    let level1 = day(&writes, "spans/") + day(&writes, "entries/") - level0;
+    within("writes of level 1", level1, 2 * 24 * 10, 800);
+    // What every block takes: its footer, its rows in a merge, and the traces that pages show.
+    within("reads of blocks", day(&reads, "spans/") + day(&reads, "entries/"), 2 * level0, 75_000);
+    // Some 17 of the hundred handlers are hit in a minute: two documents each, the 404 lists, a part, the list. (All of
+    // them in every minute would be 288,000.)
+    within("pages", day(&writes, "site/"), 2 * 24 * 60 * 10, 57_000);
+    within("heartbeats", day(&writes, "farm/workers"), 24 * 240, 24 * 241);
+    // The inbox some six times a minute, blocks three, what pages are made from once or twice.
+    within("listings", day(&[List], ""), 24 * 60, 49_000);
+
+    // S3's list prices: $5 a million writes and listings, $0.40 a million reads.
+    let dollars = (day(&writes, "") + day(&[List], "")) as f64 * 5e-6 + day(&reads, "") as f64 * 0.4e-6;
+    println!("a day: ${dollars:.2}");
+    assert!(dollars < 0.62, "a day costs ${dollars:.2}");
 }

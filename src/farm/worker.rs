@@ -7,6 +7,7 @@
 mod summary;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ const HOURLY: Duration = Duration::from_secs(3600);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
 /// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A stage that lists the blocks and finds nothing to do is asked again after this time: nothing that it waits for
+/// happens more often, and listings are most of what an idle farm costs.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// So many failing cycles in a row, and the worker gives up: whoever started it starts another.
 const FAILING_CYCLES: u32 = 10;
 /// What is in hand when the worker is told to stop may take this long.
@@ -234,6 +238,8 @@ struct Shift<'a> {
     /// When the settings were last asked for, whether or not they came.
     asked: Duration,
     expired: Option<Duration>,
+    /// Stages that had nothing to do, and when the cycle began that found out.
+    rested: HashMap<Stage, Duration>,
 }
 
 impl<'a> Shift<'a> {
@@ -253,7 +259,7 @@ impl<'a> Shift<'a> {
         }
         let ran = Ran::begin(&worker.clock, &worker.store, &worker.inbox);
         let asked = worker.clock.monotonic();
-        Ok(Self { worker, heart, desk, round, ran, asked, expired: None })
+        Ok(Self { worker, heart, desk, round, ran, asked, expired: None, rested: HashMap::new() })
     }
 
     fn summary(&self) -> Summary {
@@ -282,7 +288,7 @@ impl<'a> Shift<'a> {
                 break;
             }
             tokio::select! {
-                () = self.worker.clock.sleep(pause) => {}
+                () = self.worker.clock.sleep(pause.min(self.rest()).max(SHORTEST_PAUSE)) => {}
                 () = self.round.stop.cancelled() => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -295,7 +301,7 @@ impl<'a> Shift<'a> {
     /// # Errors
     /// Only what the worker must end for.
     async fn cycle(&mut self) -> Result<Cycle> {
-        let mut cycle = Cycle::default();
+        let mut cycle = Cycle { began: self.worker.clock.monotonic(), ..Cycle::default() };
         self.read_settings().await;
         if self.desk.grace.is_zero() {
             // Again and again: another worker may have started since.
@@ -305,13 +311,13 @@ impl<'a> Shift<'a> {
             }
         }
         self.stage(Stage::Index, &mut cycle, index::run).await;
-        if self.stage(Stage::Compact, &mut cycle, compact::run).await {
+        if self.look(Stage::Compact, &mut cycle, compact::run).await {
             // An output counts for listings that begin in a later second than it was written in: whoever publishes at
             // once would see its inputs beside it. The store's time is known to a second on clouds.
             let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
             self.worker.clock.sleep(Duration::from_millis(tie)).await;
         }
-        self.stage(Stage::Publish, &mut cycle, publish::run).await;
+        self.look(Stage::Publish, &mut cycle, publish::run).await;
         if self.is_time_to_expire() {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
             let agreed = self.ask_before_expiring().await;
@@ -326,14 +332,49 @@ impl<'a> Shift<'a> {
         Ok(cycle)
     }
 
-    /// Runs a stage until it has nothing more to do at once (`--once`) or for one round; whether it did something.
-    async fn stage<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> bool
+    /// Runs a stage, unless it had nothing to do a moment ago; whether it did something.
+    async fn look<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> bool
+    where
+        F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
+    {
+        if self.rested.get(&stage).is_some_and(|since| cycle.began - *since < self.look_every(stage)) {
+            return false;
+        }
+        match self.stage(stage, cycle, run).await {
+            Came::Nothing => drop(self.rested.insert(stage, cycle.began)),
+            came => {
+                self.rested.remove(&stage);
+                return came == Came::Done;
+            }
+        }
+        false
+    }
+
+    /// How soon a stage that had nothing to do is asked again.
+    fn look_every(&self, stage: Stage) -> Duration {
+        match self.desk.settings.publish_every {
+            // `--once` ends when there is nothing left to do, and must have looked.
+            _ if self.desk.once => Duration::ZERO,
+            Some(every) if stage == Stage::Publish => every.0.min(LOOK_EVERY),
+            _ => LOOK_EVERY,
+        }
+    }
+
+    /// How long until all stages are to be asked again: those that rest at different times come to do so together.
+    fn rest(&self) -> Duration {
+        let now = self.worker.clock.monotonic();
+        let rests = self.rested.iter().map(|(stage, since)| (*since + self.look_every(*stage)).saturating_sub(now));
+        rests.max().unwrap_or(LONGEST_PAUSE)
+    }
+
+    /// Runs a stage until it has nothing more to do at once (`--once`) or for one round.
+    async fn stage<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> Came
     where
         F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
     {
         let desk = self.desk.for_stage(stage);
         let span = tracing::info_span!("stage", name = summary::name(stage));
-        let mut did_something = false;
+        let mut came = Came::Nothing;
         loop {
             let clock = &self.worker.clock;
             let (started, used) = (clock.monotonic(), clock.processor());
@@ -347,21 +388,21 @@ impl<'a> Shift<'a> {
                     tracing::error!(stage = stage_name, "a round of {stage_name} failed: {report}");
                     cycle.failed = true;
                     self.ran.add(stage, time, Err(report), &self.round.setbacks);
-                    return did_something;
+                    return came.max(Came::Left);
                 }
             };
             for failure in &report.failed {
                 let (stage, item) = (summary::name(stage), &failure.item);
                 tracing::error!(stage, item, "{stage} failed for {item}: {}", failure.report);
             }
-            did_something |= report.did_something();
+            came = came.max(Came::of(&report));
             cycle.did_something |= report.did_something();
             cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
             let again = self.desk.once && report.more && report.did_something() && !self.round.is_stopped();
             self.ran.add(stage, time, Ok(report), &self.round.setbacks);
             if !again {
-                return did_something;
+                return came;
             }
         }
     }
@@ -423,9 +464,32 @@ impl<'a> Shift<'a> {
     }
 }
 
+/// What a stage came to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Came {
+    /// There was nothing to do.
+    Nothing,
+    /// There was, and it failed, or something else must happen first.
+    Left,
+    /// Something was done.
+    Done,
+}
+
+impl Came {
+    fn of(report: &StageReport) -> Self {
+        match report.did_something() {
+            true => Self::Done,
+            false if report.more || report.skipped > 0 || !report.failed.is_empty() => Self::Left,
+            false => Self::Nothing,
+        }
+    }
+}
+
 /// What a cycle came to.
 #[derive(Default)]
 struct Cycle {
+    /// When it began, by the machine's monotonic clock.
+    began: Duration,
     did_something: bool,
     /// There is something left that could be done at once.
     more: bool,

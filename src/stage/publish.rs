@@ -87,7 +87,9 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     }
     round.monitor.end(Stage::Publish);
     if round.rank == 0 && !round.is_stopped() {
-        match list::publish(&desk, &round.pages, count, now).await {
+        // Parts that were written just now are not on the listing.
+        let written = (!done.did_something()).then_some(written);
+        match list::publish(&desk, &round.pages, count, now, written).await {
             Ok(report) => done.add(report),
             Err(report) => done.fail("publish site/handlers.json", report),
         }

@@ -16,11 +16,20 @@ use crate::store::{Key, Prefix};
 use crate::table::view::has_stood;
 
 /// Writes the list if a part says other things than it was made from, then deletes what is left of parts and traces that
-/// nobody names.
-pub(super) async fn publish(desk: &Desk, pages: &Pages, count: u16, now: Timestamp) -> Result<StageReport> {
+/// nobody names. The parts are those that are `written`, or listed if that is not known.
+pub(super) async fn publish(
+    desk: &Desk,
+    pages: &Pages,
+    count: u16,
+    now: Timestamp,
+    written: Option<Written>,
+) -> Result<StageReport> {
     let mut done = StageReport::default();
     let fence = Fence::begin(desk);
-    let written = pages.written(&desk.store).await?;
+    let written = match written {
+        Some(written) => written,
+        None => pages.written(&desk.store).await?,
+    };
     let parts: BTreeMap<String, String> = written
         .parts
         .iter()
