@@ -1,24 +1,27 @@
 //! The hazards that a model checker found in earlier versions of the protocol, and those that its rules close, each as a
 //! scene on the real code. A scene is played once for every call of one of its workers, which hangs there, stands still
-//! there, or dies there, before or after the call's effect, while the others go on.
+//! there, dies there, or hears of an error, before or after the call's effect, while the others go on.
 
 use super::farm::Step::{Compact, Expire, Forget, Index, Publish};
 use super::farm::{STEPS, deep};
 use super::scene::{Scene, every_place};
 use super::spans::{Form, object};
 
-/// Every how many calls a quick run stops; a thorough one (`TRACEFARM_SIM_SEEDS`) stops at each.
-fn stride() -> u64 {
-    if std::env::var_os("TRACEFARM_SIM_SEEDS").is_some() { 1 } else { 5 }
+/// A quick run stops at every seventh call, or as often as a scene needs it; a thorough one (`TRACEFARM_SIM_SEEDS`) at
+/// each.
+fn stride(quick: u64) -> u64 {
+    if std::env::var_os("TRACEFARM_SIM_SEEDS").is_some() { 1 } else { quick }
 }
 
 macro_rules! hazards {
-    ($($(#[doc = $doc:literal])* async fn $name:ident($scene:ident) $body:block)*) => {
+    ($($(#[doc = $doc:literal])* async fn $name:ident($scene:ident $(, shards = $shards:literal)? $(, every = $every:literal)?) $body:block)*) => {
         $(
             $(#[doc = $doc])*
             #[test]
             fn $name() {
-                deep(|| every_place(stringify!($name), stride(), async |$scene: &mut Scene| $body));
+                let shards = [1 $(, $shards)?].into_iter().last().unwrap();
+                let stride = stride([7 $(, $every)?].into_iter().last().unwrap());
+                deep(move || every_place(stringify!($name), shards, stride, async |$scene: &mut Scene| $body));
             }
         )*
     };
@@ -61,8 +64,7 @@ hazards! {
     }
 
     /// Level-0 blocks of four shards: some are covered, others not yet; a straggler comes; the chain of merges goes on.
-    async fn shards_are_compacted_one_by_one(s) {
-        s.world.set(&[("shards", "4")]).await;
+    async fn shards_are_compacted_one_by_one(s, shards = 4) {
         for n in 0..4 {
             let (a, b) = (s.entry(&format!("/h{n}"), 5), s.entry(&format!("/h{n}"), 4));
             s.arrive(&[&a, &b]);
@@ -216,8 +218,7 @@ hazards! {
     }
 
     /// An hour goes while another worker compacts its spans and entries: pages of listings are taken in between.
-    async fn an_hour_goes_while_it_is_compacted(s) {
-        s.world.set(&[("shards", "4")]).await;
+    async fn an_hour_goes_while_it_is_compacted(s, shards = 4) {
         for n in 0..3 {
             let (a, b) = (s.entry("/h", 10 + n), s.entry("/g", 5 + n));
             let c = s.child(&a, 0);
@@ -249,8 +250,7 @@ hazards! {
     }
 
     /// One block of entries has rows of several entry shards: it is covered, and may go, only when each is.
-    async fn entries_of_two_shards_in_one_block(s) {
-        s.world.set(&[("shards", "4")]).await;
+    async fn entries_of_two_shards_in_one_block(s, shards = 4) {
         let spans: Vec<_> = (0..6).map(|n| s.entry(&format!("/h{n}"), 5 + n)).collect();
         s.arrive(&spans.iter().collect::<Vec<_>>());
         s.work(&[Index]).await;
@@ -385,62 +385,36 @@ hazards! {
         }).await;
     }
 
-    /// A reader is between two pages while the blocks it has not seen yet are merged into one whose name it has passed,
-    /// and their inputs are swept.
-    async fn a_reader_between_pages(s) {
-        let spans: Vec<_> = (0..4).map(|n| s.entry("/h", 5 + n)).collect();
-        for made in &spans {
-            s.arrive(&[made]);
-            s.work(&[Index]).await;
-        }
-        s.work(&[Compact]).await;
-        s.minutes(11).await;
-        s.work(&[Compact]).await;
-        let more = s.entry("/h", 3);
-        s.arrive(&[&more]);
-        s.work(&[Index]).await;
-        s.minutes(11).await;
-        s.read_while(&spans[0], async |s| {
-            s.work(&[Compact]).await;
-            s.work(&[Compact]).await;
-        }).await;
+    /// A merge of several files lands while a reader lists: of its files some sort before what the reader has seen, and
+    /// the last, which hides the inputs, may sort after it. Then the inputs are swept, if they may be.
+    async fn a_merge_lands_between_what_a_reader_has_listed(s) {
+        let spans = s.runs_of_several_files().await;
+        s.read_while(&spans, async |s| s.work(&[Compact, Compact]).await).await;
     }
 
-    /// The same, and the reader sleeps for longer than the grace.
+    /// The same, and the reader is stopped for longer than the grace.
     async fn a_reader_that_sleeps_between_pages(s) {
-        let spans: Vec<_> = (0..3).map(|n| s.entry("/h", 5 + n)).collect();
-        for made in &spans {
-            s.arrive(&[made]);
-            s.work(&[Index]).await;
-        }
-        s.read_while(&spans[0], async |s| {
+        let spans = s.runs_of_several_files().await;
+        s.read_while(&spans, async |s| {
             s.work(&[Compact]).await;
-            s.minutes(11).await;
-            s.work(&[Compact]).await;
-            let more = s.entry("/h", 3);
-            s.arrive(&[&more]);
-            s.work(&[Index, Compact]).await;
             s.minutes(11).await;
             s.work(&[Compact]).await;
         }).await;
     }
 
-    /// A merge of several files lands while a reader lists: the last file, which hides the inputs, is on its listing,
-    /// and the files written before it are not.
-    async fn a_reader_while_a_merge_lands(s) {
+    /// Level-0 blocks become the first blocks of level 1 while a reader lists.
+    async fn a_reader_while_the_first_merge_lands(s) {
         s.world.file_bytes = 1;
         let spans: Vec<_> = (0..4).map(|n| s.entry("/h", 5 + n)).collect();
         for made in &spans {
             s.arrive(&[made]);
             s.work(&[Index]).await;
         }
-        let wanted = spans[(s.place().call % 4) as usize].clone();
-        s.read_while(&wanted, async |s| s.work(&[Compact]).await).await;
-        s.minutes(2).await;
-        let more = s.entry("/h", 3);
-        s.arrive(&[&more]);
-        s.work(&[Index]).await;
-        s.read_while(&wanted, async |s| s.work(&[Compact]).await).await;
+        s.read_while(&spans, async |s| {
+            s.work(&[Compact]).await;
+            s.minutes(11).await;
+            s.work(&[Compact]).await;
+        }).await;
     }
 
     /// An hour goes while a reader looks for a trace that stays as a pin.
@@ -451,12 +425,13 @@ hazards! {
             s.work(&[Index]).await;
         }
         s.minutes(250).await;
-        s.read_while(&spans[1], async |s| {
+        s.read_while(&spans, async |s| {
             s.work(&[Expire]).await;
             s.minutes(11).await;
             s.work(&[Expire]).await;
         }).await;
     }
+
     /// Summaries are made while merges and sweeps go on.
     async fn publishing_while_compacting(s) {
         for n in 0..4 {
@@ -487,8 +462,7 @@ hazards! {
     }
 
     /// Two share the work of letting an hour go; one of them does not come on.
-    async fn one_of_two_is_slow_to_pin(s) {
-        s.world.set(&[("shards", "4")]).await;
+    async fn one_of_two_is_slow_to_pin(s, shards = 4) {
         let spans: Vec<_> = (0..8).map(|n| s.entry(&format!("/h{n}"), 5 + n)).collect();
         s.arrive(&spans.iter().collect::<Vec<_>>());
         s.work(&[Index]).await;
@@ -512,5 +486,54 @@ hazards! {
             s.world.forget(a.trace).await;
             s.work(&[Forget, Compact]).await;
         }).await;
+    }
+
+    /// An hour is covered: two traces of each handler are pinned. Then more are to be kept. Two let the hour go, and the
+    /// one that should look at the entries again does not come on; the other must not go by what was pinned for less.
+    async fn keep_last_is_raised_after_an_hour_was_covered(s, shards = 4) {
+        let spans: Vec<_> = (0..12).map(|n| s.entry(&format!("/h{}", n % 4), 1 + n)).collect();
+        s.arrive(&spans.iter().collect::<Vec<_>>());
+        s.work(&[Index]).await;
+        s.minutes(170).await;
+        s.work(&[Expire]).await;
+        s.world.set(&[("keep_last", "3")]).await;
+        s.minutes(80).await;
+        s.peers = 2;
+        s.interleave(&[Expire], async |s| s.work(&[Expire]).await).await;
+        s.peers = 1;
+    }
+
+    /// The same, and it is a newer trace that is forgotten.
+    async fn a_newer_trace_is_forgotten_after_an_hour_was_covered(s, shards = 4) {
+        let spans: Vec<_> = (0..12).map(|n| s.entry(&format!("/h{}", n % 4), 1 + n / 4)).collect();
+        s.arrive(&spans.iter().collect::<Vec<_>>());
+        s.work(&[Index]).await;
+        s.minutes(170).await;
+        s.work(&[Expire]).await;
+        for newest in &spans[..4] {
+            s.world.forget(newest.trace).await;
+        }
+        s.minutes(80).await;
+        s.peers = 2;
+        s.interleave(&[Expire], async |s| s.work(&[Expire]).await).await;
+        s.peers = 1;
+    }
+
+    /// A trace is pinned for one handler and its spans are gone; then it enters another, whose pin takes them from the
+    /// first: they must not be missing there because that could not be read for a moment, or was just being replaced.
+    async fn a_pin_is_made_of_another_handlers(s, every = 2) {
+        let (a, other) = (s.entry("/first", 30), s.entry("/second", 40));
+        let c = s.child(&a, 0);
+        s.arrive(&[&a, &c, &other]);
+        s.work(&[Index]).await;
+        s.minutes(250).await;
+        s.work(&[Expire]).await;
+        let b = s.maker.child(&a, "web", super::spans::Does::Serve("/second".to_owned()), 20 * 60_000_000_000);
+        let d = s.child(&a, 1);
+        s.arrive(&[&b]);
+        s.arrive(&[&d]);
+        s.work(&[Index]).await;
+        s.minutes(11).await;
+        s.interleave(&[Expire], async |s| s.work(&[Expire]).await).await;
     }
 }

@@ -35,6 +35,11 @@ fn readers_see_every_span_while_blocks_are_merged() {
     play(seeds(5), random::reading);
 }
 
+#[test]
+fn nothing_is_lost_by_workers_that_loop() {
+    play(seeds(6), random::looping);
+}
+
 /// Plays every seed, and says which failed.
 fn play(seeds: Vec<u64>, run: fn(u64)) {
     let fails = |seed: &u64| {

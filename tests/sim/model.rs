@@ -195,17 +195,28 @@ impl Model {
         }
 
         let mut pins: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
+        let mut pinned_anywhere: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
         for pin in &sight.pins {
             pins.entry((&pin.handler, &pin.trace)).or_default().extend(&pin.tags);
+            pinned_anywhere.entry(&pin.trace).or_default().extend(&pin.tags);
         }
         for ((id, _), traces) in self.newest(now) {
             for (rank, (_, trace)) in traces.into_iter().enumerate() {
                 let hex = hex(&trace);
                 let pinned = pins.get(&(id.as_str(), hex.as_str()));
+                // A trace that has entered this handler only lately is pinned for it before that entry goes; until then
+                // what is gone from the blocks may stand in pins of other handlers alone.
+                let enters = |(tag, known): (&u64, &Known)| {
+                    let made = &known.made;
+                    let stands = inbox.contains(tag) || entries.contains(&(trace, made.span, id.as_str()));
+                    made.trace == trace && made.is_entry() && self.handler_ids[&made.handler()] == id && stands
+                };
+                let elsewhere = pinned_anywhere.get(hex.as_str()).filter(|_| pinned.is_none());
+                let elsewhere = elsewhere.filter(|_| self.known.iter().any(enters));
                 for (tag, known) in self.known.iter().filter(|(_, known)| known.made.trace == trace) {
                     let found = inbox.contains(tag)
                         || blocks.contains(tag)
-                        || pinned.is_some_and(|tags| tags.contains(tag))
+                        || pinned.or(elsewhere).is_some_and(|tags| tags.contains(tag))
                         || known.losable;
                     if !found {
                         let what = if pinned.is_some() { "its pin lacks it" } else { "it has no pin" };

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 use tracefarm::clock::Clock;
+use tracefarm::farm::worker::{Options, Worker};
 use tracefarm::store::fault::Faults;
 
 use super::farm::{self, Boot, STEPS, Step};
@@ -254,8 +256,70 @@ async fn worker(world: &World, weather: &Weather, name: String, seed: u64, rank:
     }
 }
 
+/// Whole workers, in their own loop, for some hours: they start, die and stand still whenever they do.
+pub fn looping(seed: u64) {
+    farm::simulate(async {
+        let mut maker = Maker::new(seed);
+        let start: Timestamp = "2026-11-20T10:50:00Z".parse().unwrap();
+        let world = World::new(seed, start, [3, 10, 1000][maker.pick(0, 3) as usize]);
+        let shards = ["1", "4"][maker.pick(0, 2) as usize];
+        world.set(&[("shards", shards), ("keep_for", "3h"), ("keep_last", "2"), ("grace", "5m")]).await;
+        let faults = [ROUGH, STORM][maker.pick(0, 2) as usize].clone();
+        let stop = CancellationToken::new();
+        let workers = (0..maker.pick(1, 4)).map(|n| looper(&world, &faults, n, maker.pick(0, i64::MAX) as u64, &stop));
+        let workers = futures::future::join_all(workers.collect::<Vec<_>>());
+        let collecting = async {
+            let mut collector =
+                Collector { maker: Maker::new(seed ^ 0xc011), handlers: 3, held: Vec::new(), written: Vec::new() };
+            for _ in 0..20 {
+                collector.write(&world);
+                let pause = collector.maker.pick(1, 1_200) as u64;
+                world.bucket.clock().sleep(Duration::from_secs(pause)).await;
+                if collector.maker.falls(0.2) {
+                    people(&world, &mut collector.maker).await;
+                }
+                if world.is_wrong() {
+                    break;
+                }
+            }
+            stop.cancel();
+        };
+        futures::join!(workers, collecting);
+        if !world.is_wrong() {
+            world.rest(seed).await;
+        }
+        world.verdict(&format!("looping, seed {seed}"));
+    });
+}
+
+/// One worker, started again whenever it ends before it is told to.
+async fn looper(world: &World, faults: &Faults, n: i64, seed: u64, stop: &CancellationToken) {
+    let mut maker = Maker::new(seed);
+    let skew = [0, 0, -3600, 30 * 24 * 3600][maker.pick(0, 4) as usize];
+    let faults = Faults { crash: faults.crash / 4.0, ..faults.clone() };
+    for life in 0.. {
+        let clock = Clock::simulated(world.now() + SignedDuration::from_secs(skew), seed ^ life);
+        let client = world.bucket.client(&format!("w{n}-{life}"), faults.clone().script(seed ^ life));
+        let options = Options { yes: true, ..Options::new(format!("w{n}").parse().unwrap()) };
+        let worker = Worker::new(farm::store(&client, &clock), clock, options);
+        // It may give up: whoever supervises it starts another.
+        let _ = client.live(worker.run(stop)).await;
+        if stop.is_cancelled() || world.is_wrong() {
+            return;
+        }
+        world.bucket.clock().sleep(Duration::from_secs(maker.pick(1, 300) as u64)).await;
+    }
+}
+
 /// Time passes, people change things.
 async fn between(world: &World, maker: &mut Maker) {
+    people(world, maker).await;
+    let minutes = [0, 1, 15, 60, 180, 720, 2 * 24 * 60][maker.pick(0, 7) as usize];
+    farm::pass(SignedDuration::from_mins(minutes)).await;
+}
+
+/// People change settings, or have a trace forgotten.
+async fn people(world: &World, maker: &mut Maker) {
     match maker.pick(0, 8) {
         0 => world.set(&[("keep_last", &maker.pick(1, 5).to_string())]).await,
         1 => world.set(&[("shards", ["1", "2", "4"][maker.pick(0, 3) as usize])]).await,
@@ -268,8 +332,6 @@ async fn between(world: &World, maker: &mut Maker) {
         }
         _ => {}
     }
-    let minutes = [0, 1, 15, 60, 180, 720, 2 * 24 * 60][maker.pick(0, 7) as usize];
-    farm::pass(SignedDuration::from_mins(minutes)).await;
 }
 
 /// Readers all the time, while workers merge small files and sweep as fast as they may.

@@ -2,6 +2,8 @@
 //! something meanwhile. That is every interleaving with one switch, on the real code.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use tracefarm::clock::Clock;
@@ -20,6 +22,8 @@ pub enum Stop {
     Freeze,
     /// It dies.
     Crash,
+    /// The call fails, and the worker makes of it what it does.
+    Fail,
 }
 
 /// Where it is stopped.
@@ -39,41 +43,51 @@ pub struct Scene {
     place: Place,
     /// Among how many the work is shared out: the worker that is stopped is the last of them, the others the first.
     pub peers: usize,
+    /// What the clocks of lives say when they begin. Without it each is behind that of the life before, so that what it
+    /// writes sorts before what is there.
+    pub clocks_say: Option<Timestamp>,
     /// Whether the call was ever made.
     reached: bool,
+    /// Whether it has failed.
+    failed: Arc<AtomicBool>,
     lives: u64,
 }
 
-/// Plays `scene` once for each place: every `stride`th call of the worker that it interleaves.
-pub fn every_place(name: &str, stride: u64, scene: impl AsyncFn(&mut Scene)) {
+/// Plays `scene`, in a store of so many `shards`, once for each place: every `stride`th call of the worker that it
+/// interleaves.
+pub fn every_place(name: &str, shards: u16, stride: u64, scene: impl AsyncFn(&mut Scene)) {
     let mut played = 0;
-    for stop in [Stop::Hang, Stop::Freeze, Stop::Crash] {
+    for stop in [Stop::Hang, Stop::Freeze, Stop::Crash, Stop::Fail] {
         for after in [false, true] {
             // Not all begin with the first call, so that a coarse sweep meets them all between its kinds.
             let first = 1 + (stop as u64 * 2 + u64::from(after)) % stride;
             for call in (first..).step_by(stride as usize) {
                 let place = Place { call, after, stop };
                 played += 1;
-                if !play(name, place, &scene) {
+                if !play(name, shards, place, &scene) {
                     break;
                 }
             }
         }
     }
-    assert!(played > 6, "{name}: the worker that is to be interleaved makes no calls");
+    assert!(played > 8, "{name}: the worker that is to be interleaved makes no calls");
 }
 
 /// Whether the place was reached.
-fn play(name: &str, place: Place, scene: &impl AsyncFn(&mut Scene)) -> bool {
+fn play(name: &str, shards: u16, place: Place, scene: &impl AsyncFn(&mut Scene)) -> bool {
     farm::simulate(async {
         let start: Timestamp = "2026-11-20T10:20:00Z".parse().unwrap();
         let mut world = World::new(place.call, start, 2);
         // Merges of one file, and of as many as there are traces or handlers.
         world.file_bytes = if place.call.is_multiple_of(2) { 1 } else { 1 << 30 };
         // Two traces a handler, three hours, ten minutes of grace: small enough for everything to happen.
-        let settings = [("keep_for", "3h"), ("keep_last", "2"), ("grace", "10m"), ("settle", "0s")];
+        let shards = shards.to_string();
+        let settings =
+            [("shards", shards.as_str()), ("keep_for", "3h"), ("keep_last", "2"), ("grace", "10m"), ("settle", "0s")];
         world.set(&settings).await;
-        let mut play = Scene { world, maker: Maker::new(7), place, peers: 1, reached: false, lives: 0 };
+        let maker = Maker::new(7);
+        let mut play =
+            Scene { world, maker, place, peers: 1, clocks_say: None, reached: false, failed: Arc::default(), lives: 0 };
         scene(&mut play).await;
         if !play.world.is_wrong() {
             play.world.rest(place.call).await;
@@ -84,11 +98,6 @@ fn play(name: &str, place: Place, scene: &impl AsyncFn(&mut Scene)) -> bool {
 }
 
 impl Scene {
-    /// Where this play stops its worker.
-    pub fn place(&self) -> Place {
-        self.place
-    }
-
     /// An entry span of a handler, so many minutes ago.
     pub fn entry(&mut self, route: &str, minutes_ago: i64) -> Made {
         let time = self.world.now() - SignedDuration::from_mins(minutes_ago);
@@ -110,6 +119,24 @@ impl Scene {
         farm::pass(SignedDuration::from_mins(minutes)).await;
     }
 
+    /// Four traces in an hour of level 1, a file each, two more in level 0. What a merge writes from now on has names that
+    /// sort among those that are there, in any order.
+    pub async fn runs_of_several_files(&mut self) -> Vec<Made> {
+        self.world.file_bytes = 1;
+        self.clocks_say = Some(self.world.now());
+        let spans: Vec<_> = (0..6).map(|n| self.entry("/h", 5 + n)).collect();
+        for (n, made) in spans.iter().enumerate() {
+            if n == 4 {
+                self.work(&[Step::Compact]).await;
+                self.minutes(11).await;
+                self.work(&[Step::Compact]).await;
+            }
+            self.arrive(&[made]);
+            self.work(&[Step::Index]).await;
+        }
+        spans
+    }
+
     /// A worker to which nothing happens does these rounds.
     pub async fn work(&mut self, steps: &[Step]) {
         self.work_at_once(steps, true).await;
@@ -119,9 +146,9 @@ impl Scene {
     pub async fn work_at_once(&mut self, steps: &[Step], once: bool) {
         self.lives += 1;
         let name = format!("b{}", self.lives);
-        // Each life's clock is behind that of the life before: what it writes sorts before what is there.
         let behind = SignedDuration::from_hours(self.lives as i64);
-        let clock = Clock::simulated(self.world.now() - behind, self.lives);
+        let wall = self.clocks_say.unwrap_or(self.world.now() - behind);
+        let clock = Clock::simulated(wall, self.place.call << 8 | self.lives);
         let client = calm(&self.world.bucket, &name);
         let mut boot = Boot::start(&client, &name, &clock).await.unwrap();
         (boot.desk.once, boot.desk.file_bytes) = (once, self.world.file_bytes);
@@ -159,36 +186,51 @@ impl Scene {
         self.reached |= self.stopped(&client, &gate, mover, meanwhile).await;
     }
 
-    /// Somebody reads the trace of `made`, and is stopped at the place; `meanwhile` happens then.
-    pub async fn read_while(&mut self, made: &Made, meanwhile: impl AsyncFnOnce(&mut Self)) {
+    /// Somebody reads the traces of `made`, one after the other, and is stopped at the place; `meanwhile` happens then.
+    /// One that is to stand still (and not one that hangs) has read them before, and so knows footers of blocks that may
+    /// be gone by then.
+    pub async fn read_while(&mut self, made: &[Made], meanwhile: impl AsyncFnOnce(&mut Self)) {
+        if self.place.stop == Stop::Crash {
+            // Readers leave nothing behind.
+            return;
+        }
         let gate = Gate::new();
-        let client = self.world.bucket.client("reader", self.script(&gate));
+        let client = calm(&self.world.bucket, "reader");
+        let (script, knows) = (self.script(&gate), self.place.stop == Stop::Freeze);
         let clock = Clock::simulated(self.world.now(), 99);
         let world = self.world.clone();
         let reading = client.live(async {
             let reader = farm::reader(&client, &clock).await.unwrap();
-            world.read(&reader, made.trace).await;
+            for made in made.iter().filter(|_| knows) {
+                world.read(&reader, made.trace).await;
+            }
+            client.follow(script);
+            for made in made {
+                world.read(&reader, made.trace).await;
+            }
         });
         self.reached |= self.stopped(&client, &gate, reading, meanwhile).await;
     }
 
     /// Stops a client at the place, once; its first calls, by which it starts, do not count.
     fn script(&self, gate: &Gate) -> Script {
-        let (place, gate) = (self.place, gate.clone());
-        let mut before = 0;
+        let (place, gate, failed) = (self.place, gate.clone(), self.failed.clone());
+        let mut calls = 0;
         Box::new(move |call| {
             let starts =
                 ["farm/workers", "farm/settings", "farm/handlers"].iter().any(|dir| call.path.starts_with(dir));
-            if starts {
-                before += 1;
-            }
-            if starts || call.number - before != place.call {
+            calls += u64::from(!starts);
+            if starts || calls != place.call {
                 return Fate::calm();
             }
             let incident = match place.stop {
                 Stop::Hang => Incident::Hold(gate.clone()),
                 Stop::Freeze => Incident::FreezeUntil(gate.clone()),
                 Stop::Crash => Incident::Crash,
+                Stop::Fail => {
+                    failed.store(true, Ordering::Relaxed);
+                    Incident::Fail
+                }
             };
             if place.after { Fate::after(incident) } else { Fate::before(incident) }
         })
@@ -220,6 +262,6 @@ impl Scene {
             gate.open();
         };
         futures::join!(work, others);
-        reached
+        reached | self.failed.load(Ordering::Relaxed)
     }
 }

@@ -10,6 +10,7 @@ use tracefarm::farm::Settings;
 use tracefarm::model::TraceId;
 use tracefarm::query::trace::Lookup;
 use tracefarm::query::{self, Reader};
+use tracefarm::stage::Unwatched;
 use tracefarm::store::Key;
 use tracefarm::store::fault::{Bucket, CallKind, Client, Faults};
 
@@ -181,6 +182,7 @@ impl World {
         let (heart, store) = (boot.heart.clone(), boot.store.clone());
         while_beating(&heart, &store, self.quiesce(&mut boot)).await;
         self.check_at_rest();
+        self.check_as_users_do(&boot).await;
     }
 
     async fn quiesce(&self, boot: &mut Boot) {
@@ -224,6 +226,22 @@ impl World {
             }
         }
         self.wrong(format!("{step:?} has always more to do"));
+    }
+
+    /// `tracefarm check`: it must agree that all is well.
+    async fn check_as_users_do(&self, boot: &Boot) {
+        match query::check::check(&Reader::from(&boot.desk), &Unwatched).await {
+            Ok(check) => {
+                for violation in check.violations {
+                    self.wrong(format!("check at rest: {}: {}", violation.object, violation.what));
+                }
+                if (check.inbox, check.duplicates) != (0, 0) {
+                    let (inbox, twice) = (check.inbox, check.duplicates);
+                    self.wrong(format!("check at rest: {inbox} objects in the inbox, {twice} rows stand twice"));
+                }
+            }
+            Err(error) => self.wrong(format!("check at rest failed: {error}")),
+        }
     }
 
     fn check_at_rest(&self) {
