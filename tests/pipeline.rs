@@ -24,6 +24,7 @@ use tracefarm::model::Table;
 use tracefarm::query::Reader;
 use tracefarm::query::trace::{self, Lookup};
 use tracefarm::store::{Key, OpenOptions, Prefix, Store};
+use tracefarm::table::{entries, spans};
 
 /// How many of a handler's newest traces are kept.
 const KEEP_LAST: usize = 10;
@@ -490,6 +491,14 @@ async fn put(farm: &Farm, from: &std::path::Path) {
     for path in official::files(from) {
         let name = path.strip_prefix(from).unwrap().to_string_lossy().into_owned();
         store.create(&Key::Inbox(name), std::fs::read(&path).unwrap().into()).await.unwrap();
+    }
+}
+
+#[test]
+fn the_readme_tells_of_every_column() {
+    let readme = include_str!("../README.md");
+    for field in spans::schema().fields().iter().chain(entries::schema().fields()) {
+        assert!(readme.contains(&format!("`{}`", field.name())), "{}", field.name());
     }
 }
 

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::{Exit, Session, out};
 use crate::error::Result;
-use crate::store::{Prefix, Stage};
+use crate::stage::publish;
+use crate::store::Stage;
 
 /// Make every summary stale: workers write all of them anew
 #[derive(clap::Args, Debug)]
@@ -17,7 +18,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     /// Parts of the list of handlers that are to be made anew, with every document they name.
-    stale_parts: usize,
+    stale_parts: u64,
 }
 
 impl Args {
@@ -25,11 +26,7 @@ impl Args {
     /// them: readers miss nothing. Dying on the way leaves some parts fresh; run it again.
     pub async fn run(self, session: &Session) -> Result<Exit> {
         let store = session.writer().await?.for_stage(Stage::Publish);
-        let parts = store.list(&Prefix::Parts).await?.objects;
-        for part in &parts {
-            store.delete(&part.key).await?;
-        }
-        self.output.show(&Report { stale_parts: parts.len() }, |report| {
+        self.output.show(&Report { stale_parts: publish::rebuild(&store).await? }, |report| {
             format!("{} parts are stale; workers write every summary anew.\n", report.stale_parts)
         })?;
         Ok(Exit::Done)
