@@ -58,3 +58,33 @@ impl Fence {
         if self.store_clock.is_fresh() { Ok(()) } else { Err(Fenced::NoHeartbeat) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::farm::heartbeat::{Heart, Role};
+    use crate::stage::testing::{GRACE, World};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_took_longer_than_half_the_grace_changes_nothing_more() {
+        let world = World::new();
+        let mut at = world.desk().await;
+        let heart = Heart::new(world.clock.clone(), "test".parse().unwrap(), Role::Worker);
+        at.desk.store_clock = heart.store_clock().clone();
+        heart.beat(&at.desk.store).await.unwrap();
+        let fence = Fence::begin(&at.desk);
+        world.sleep(GRACE.as_secs() / 2).await;
+        assert_eq!((fence.allows_write(), fence.allows_delete()), (Ok(()), Err(Fenced::NoHeartbeat)));
+        heart.beat(&at.desk.store).await.unwrap();
+        assert_eq!((fence.allows_write(), fence.allows_delete()), (Ok(()), Ok(())));
+        world.sleep(1).await;
+        let late = Err(Fenced::Late { limit: GRACE / 2 });
+        assert_eq!((fence.allows_write(), fence.allows_delete()), (late.clone(), late));
+
+        at.desk.grace = Duration::ZERO;
+        let off = Fence::begin(&at.desk);
+        world.sleep(24 * 3600).await;
+        heart.beat(&at.desk.store).await.unwrap();
+        assert_eq!((off.allows_write(), off.allows_delete()), (Ok(()), Ok(())));
+    }
+}

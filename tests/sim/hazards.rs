@@ -536,4 +536,14 @@ hazards! {
         s.minutes(11).await;
         s.interleave(&[Expire], async |s| s.work(&[Expire]).await).await;
     }
+
+    /// A trace lives in its pin alone: who cannot read that for a moment must not be told that there is no such trace.
+    async fn a_reader_of_what_lives_in_a_pin(s, every = 1) {
+        let a = s.entry("/h", 5);
+        s.arrive(&[&a]);
+        s.work(&STEPS).await;
+        s.minutes(250).await;
+        s.work(&STEPS).await;
+        s.read_while(std::slice::from_ref(&a), async |_| {}).await;
+    }
 }

@@ -38,6 +38,8 @@ pub struct Model {
     asked: Timestamp,
     /// The ids of the handlers.
     handler_ids: HashMap<(String, Does), String>,
+    /// Renamed handlers, and under which ids their entries count. No chains.
+    aliases: BTreeMap<String, String>,
 }
 
 /// By handler's id, and a 404 list's path: `(placed time, trace)`, newest first.
@@ -64,6 +66,7 @@ impl Model {
             keep_last: vec![(Timestamp::MIN, keep_last)],
             asked: Timestamp::MIN,
             handler_ids: HashMap::new(),
+            aliases: BTreeMap::new(),
         }
     }
 
@@ -95,6 +98,19 @@ impl Model {
     pub fn forget(&mut self, trace: [u8; 16], now: Timestamp) {
         self.forget_what_may_go(now);
         self.forgotten.insert(trace);
+    }
+
+    /// Two handlers of which the first can be renamed to the second.
+    pub fn may_be_renamed(&self) -> Option<(String, String)> {
+        let renamed = |id: &&String| self.aliases.contains_key(*id) || self.aliases.values().any(|to| to == *id);
+        let is_list = |id: &&String| id.contains("/404-") || id.starts_with("odd/");
+        let ids: BTreeSet<&String> = self.handler_ids.values().filter(|id| !is_list(id)).collect();
+        let mut free = ids.into_iter().filter(|id| !renamed(id));
+        Some((free.next()?.clone(), free.next()?.clone()))
+    }
+
+    pub fn rename(&mut self, from: String, to: String) {
+        self.aliases.insert(from, to);
     }
 
     pub fn traces(&self) -> BTreeSet<[u8; 16]> {
@@ -342,6 +358,7 @@ impl Model {
         for known in self.known.values().filter(|known| known.made.is_entry() && known.made.service != "odd") {
             if !self.is_past(known, now) && !self.forgotten.contains(&known.made.trace) {
                 let id = &self.handler_ids[&known.made.handler()];
+                let id = self.aliases.get(id).unwrap_or(id);
                 keys.entry(id).or_default().insert((known.made.trace, known.made.span));
             }
         }

@@ -318,7 +318,7 @@ async fn between(world: &World, maker: &mut Maker) {
     farm::pass(SignedDuration::from_mins(minutes)).await;
 }
 
-/// People change settings, or have a trace forgotten.
+/// People change settings, have a trace forgotten, or rename a handler.
 async fn people(world: &World, maker: &mut Maker) {
     match maker.pick(0, 8) {
         0 => world.set(&[("keep_last", &maker.pick(1, 5).to_string())]).await,
@@ -330,6 +330,7 @@ async fn people(world: &World, maker: &mut Maker) {
                 world.forget(traces[maker.pick(0, traces.len() as i64) as usize]).await;
             }
         }
+        5 => world.rename().await,
         _ => {}
     }
 }

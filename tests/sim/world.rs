@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tracefarm::clock::Clock;
-use tracefarm::farm::Settings;
-use tracefarm::model::TraceId;
+use tracefarm::farm::{Settings, documents};
+use tracefarm::handler::catalogue::Catalogue;
+use tracefarm::model::{HandlerId, TraceId};
 use tracefarm::query::trace::Lookup;
 use tracefarm::query::{self, Reader};
 use tracefarm::stage::Unwatched;
@@ -159,6 +160,21 @@ impl World {
             model.keep_for = keep_for;
             model.keep_last_becomes(settings.keep_last as usize, now);
         });
+    }
+
+    /// `tracefarm handlers rename`, of some handler that has no other name yet.
+    pub async fn rename(&self) {
+        let Some((from, to)) = self.model(|model| model.may_be_renamed()) else { return };
+        let store = super::farm::store(&calm(&self.bucket, "admin"), self.bucket.clock());
+        let (old, new): (HandlerId, HandlerId) = (from.parse().unwrap(), to.parse().unwrap());
+        documents::change::<Catalogue>(&store, |_, catalogue| {
+            let mut catalogue = catalogue.clone();
+            catalogue.aliases.insert(old.clone(), new.clone());
+            Ok(catalogue)
+        })
+        .await
+        .unwrap();
+        self.model(|model| model.rename(from, to));
     }
 
     /// `tracefarm forget`: the tombstone. The workers' sweeps do the rest.
