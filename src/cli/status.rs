@@ -64,6 +64,7 @@ fn text(status: &Status) -> String {
     line("inbox", pile(&status.inbox));
     for table in &status.tables {
         let hours = match (table.oldest, table.newest) {
+            (Some(oldest), Some(newest)) if oldest == newest => format!(", all of {oldest}"),
             (Some(oldest), Some(newest)) => format!(", {} hours from {oldest} to {newest}", table.hours),
             _ => String::new(),
         };
