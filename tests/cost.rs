@@ -61,22 +61,20 @@ fn table(counts: &Counts) -> String {
 
 #[test]
 fn twenty_idle_cycles() {
-    let counts = farm::deep(|| {
-        farm::simulate(async {
-            let bucket = bucket();
-            let stop = CancellationToken::new();
-            let others = async {
-                collect(&bucket, 60, 3).await;
-                // The hours close, everything is merged, the grace passes, the pauses grow to 30 s.
-                bucket.clock().sleep(Duration::from_secs(3 * 3600)).await;
-                let before = bucket.counts();
-                // Twenty cycles, none of them the one in an hour that expires.
-                bucket.clock().sleep(Duration::from_secs(600)).await;
-                stop.cancel();
-                since(&before, &bucket.counts())
-            };
-            futures::join!(run(&bucket, &stop), others).1
-        })
+    let counts = farm::simulate(async {
+        let bucket = bucket();
+        let stop = CancellationToken::new();
+        let others = async {
+            collect(&bucket, 60, 3).await;
+            // The hours close, everything is merged, the grace passes, the pauses grow to 30 s.
+            bucket.clock().sleep(Duration::from_secs(3 * 3600)).await;
+            let before = bucket.counts();
+            // Twenty cycles, none of them the one in an hour that expires.
+            bucket.clock().sleep(Duration::from_secs(600)).await;
+            stop.cancel();
+            since(&before, &bucket.counts())
+        };
+        futures::join!(run(&bucket, &stop), others).1
     });
     insta::assert_snapshot!(table(&counts), @r"
     LIST     entries          20
@@ -102,17 +100,15 @@ fn twenty_idle_cycles() {
 #[test]
 fn a_day_of_one_worker_costs_sixty_cents() {
     let hours = if std::env::var_os("TRACEFARM_SIM_SEEDS").is_some() { 24 } else { 3 };
-    let counts = farm::deep(move || {
-        farm::simulate(async {
-            let bucket = bucket();
-            let stop = CancellationToken::new();
-            let others = async {
-                collect(&bucket, hours * 3600 / 5, 100).await;
-                stop.cancel();
-            };
-            futures::join!(run(&bucket, &stop), others);
-            bucket.counts()
-        })
+    let counts = farm::simulate(async {
+        let bucket = bucket();
+        let stop = CancellationToken::new();
+        let others = async {
+            collect(&bucket, hours * 3600 / 5, 100).await;
+            stop.cancel();
+        };
+        futures::join!(run(&bucket, &stop), others);
+        bucket.counts()
     });
     println!("in {hours} hours:\n{}", table(&counts));
     let sum = |kinds: &[CallKind], folder: &str| -> u64 {

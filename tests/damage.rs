@@ -287,14 +287,12 @@ fn nothing_is_lost_beyond_what_is_damaged(
     #[values(Damage::Deleted, Damage::Truncated, Damage::Garbage, Damage::Empty, Damage::Foreign, Damage::Newer)]
     damage: Damage,
 ) {
-    farm::deep(move || {
-        let farm = farm();
-        // What is logged is told to a person, too.
-        let log = Log::default();
-        let writer = log.clone();
-        let logs = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(logs, || farm::simulate(case(farm, kind, damage, &log)));
-    });
+    let farm = farm();
+    // What is logged is told to a person, too.
+    let log = Log::default();
+    let writer = log.clone();
+    let logs = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(logs, || farm::simulate(case(farm, kind, damage, &log)));
 }
 
 /// Log lines as text.

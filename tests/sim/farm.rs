@@ -95,12 +95,13 @@ impl Boot {
     /// One round of a stage.
     pub async fn step(&self, step: Step) -> Result<StageReport> {
         let (desk, round) = (&self.desk, &self.round);
+        // On the heap: a scene has dozens of these in its own future.
         match step {
-            Step::Index => index::run(&desk.for_stage(Stage::Index), round).await,
-            Step::Compact => compact::run(&desk.for_stage(Stage::Compact), round).await,
-            Step::Publish => publish::run(&desk.for_stage(Stage::Publish), round).await,
-            Step::Expire => expire::run(&desk.for_stage(Stage::Expire), round).await,
-            Step::Forget => forget::run(&desk.for_stage(Stage::Expire), round).await,
+            Step::Index => Box::pin(index::run(&desk.for_stage(Stage::Index), round)).await,
+            Step::Compact => Box::pin(compact::run(&desk.for_stage(Stage::Compact), round)).await,
+            Step::Publish => Box::pin(publish::run(&desk.for_stage(Stage::Publish), round)).await,
+            Step::Expire => Box::pin(expire::run(&desk.for_stage(Stage::Expire), round)).await,
+            Step::Forget => Box::pin(forget::run(&desk.for_stage(Stage::Expire), round)).await,
         }
     }
 
@@ -128,12 +129,6 @@ pub fn handler_id(made: &Made) -> String {
     let entries = handler::entries(&rows.finish(), &Rules::default()).unwrap();
     let ids = arrow::compute::cast(entries.column_by_name("handler").unwrap(), &arrow::datatypes::DataType::Utf8);
     ids.unwrap().as_string::<i32>().value(0).to_owned()
-}
-
-/// Runs a test on a stack of its own: without optimisation a farm of futures within futures needs more than a test's.
-pub fn deep<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::Builder::new().stack_size(256 << 20).spawn(test).unwrap();
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A runtime of one thread whose time passes only when all wait.

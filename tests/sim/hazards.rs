@@ -2,8 +2,8 @@
 //! scene on the real code. A scene is played once for every call of one of its workers, which hangs there, stands still
 //! there, dies there, or hears of an error, before or after the call's effect, while the others go on.
 
+use super::farm::STEPS;
 use super::farm::Step::{Compact, Expire, Forget, Index, Publish};
-use super::farm::{STEPS, deep};
 use super::scene::{Scene, every_place};
 use super::spans::{Form, object};
 
@@ -21,7 +21,7 @@ macro_rules! hazards {
             fn $name() {
                 let shards = [1 $(, $shards)?].into_iter().last().unwrap();
                 let stride = stride([7 $(, $every)?].into_iter().last().unwrap());
-                deep(move || every_place(stringify!($name), shards, stride, async |$scene: &mut Scene| $body));
+                every_place(stringify!($name), shards, stride, async |$scene: &mut Scene| $body);
             }
         )*
     };

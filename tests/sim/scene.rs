@@ -139,7 +139,7 @@ impl Scene {
 
     /// A worker to which nothing happens does these rounds.
     pub async fn work(&mut self, steps: &[Step]) {
-        self.work_at_once(steps, true).await;
+        Box::pin(self.work_at_once(steps, true)).await;
     }
 
     /// The same; without `once` it waits for what a loop waits for.
