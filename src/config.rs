@@ -47,6 +47,8 @@ pub struct Config {
 pub struct RunConfig {
     /// `--name`
     pub name: Option<String>,
+    /// `--peers`
+    pub peers: Option<String>,
     /// `--inbox`
     pub inbox: Option<String>,
     /// `--keep-inbox`

@@ -1,7 +1,8 @@
-//! The farm: the worker's loop, its heartbeat and the store's clock, settings. (Peers: a worker is alone for now.)
+//! The farm: the worker's loop, its heartbeat and the store's clock, peers, settings.
 
 pub mod documents;
 pub mod heartbeat;
+pub mod peers;
 pub mod settings;
 pub mod slice;
 pub mod worker;

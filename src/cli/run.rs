@@ -12,6 +12,7 @@ use super::progress::Bars;
 use super::{Exit, Session, complain, out, settings};
 use crate::error::{Mistake, Report, Result, ResultExt, find};
 use crate::farm::Settings;
+use crate::farm::peers::Provider;
 use crate::farm::settings::Span;
 use crate::farm::worker::{GaveUp, Options, Summary, Worker, WouldExpire};
 use crate::model::WorkerName;
@@ -43,7 +44,11 @@ pub struct Args {
     /// Memory that batches, merges and fetches share [default: 512MiB]
     #[arg(long, value_name = "SIZE", env = "TRACEFARM_MEMORY", hide_env_values = true)]
     memory: Option<ByteSize>,
-    /// The worker's name among its peers [default: the host's and the process's]
+    /// Who says who the peers are: store (heartbeats), gce (the managed instance group), kubernetes[:SERVICE] (ready
+    /// pods), aws (the Auto Scaling group), static:NAME,NAME… [default: store]
+    #[arg(long, value_name = "WHO", env = "TRACEFARM_PEERS", hide_env_values = true)]
+    peers: Option<Provider>,
+    /// The worker's name among its peers [default: as the provider calls it, or the host's name and the process's]
     #[arg(long, env = "TRACEFARM_NAME", hide_env_values = true)]
     name: Option<WorkerName>,
     /// Expire an archive that is older than it is kept
@@ -76,8 +81,19 @@ impl Args {
         if memory < LEAST_MEMORY {
             return Err(Mistake(format!("{memory} of memory is too little: a worker needs {LEAST_MEMORY}")).into());
         }
+        let peers = match (self.peers, &config.peers) {
+            (Some(peers), _) => peers,
+            (None, Some(peers)) => peers.parse()?,
+            (None, None) => Provider::Store,
+        };
+        let name = match (self.name, &config.name) {
+            (Some(name), _) => name,
+            (None, Some(name)) => named(Some(name))?,
+            (None, None) => peers.my_name(&session.clock).await?.map_or_else(|| named(None), Ok)?,
+        };
         let options = Options {
-            name: self.name.map_or_else(|| named(config.name.as_deref()), Ok)?,
+            name,
+            peers,
             once: self.once,
             grace: self.grace.or(config.grace).map(|grace| grace.0),
             keep_inbox,

@@ -2,10 +2,6 @@
 //!
 //! A heartbeat is written over every [`PERIOD`]; nobody else writes that name, because a boot's id is its own. Its
 //! last-modified is a moment of the store's clock, and from there the machine's monotonic clock counts on.
-//!
-//! One-shot commands that need the store's time (`settings set`, `forget`) beat, too, as [`Role::Command`], and remove
-//! their heartbeat when they are done: the date of a listing would do for reading, but it is only a lower bound and may
-//! be an old one, and a command that deletes is bound by "no deletes without a heartbeat" like everybody else.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -93,16 +89,6 @@ impl StoreClock {
     }
 }
 
-/// What somebody with a heartbeat does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Takes a slice of the work.
-    Worker,
-    /// A command that runs once and takes no slice.
-    Command,
-}
-
 /// What a heartbeat says. Fields that a newer program added are ignored: peers of two versions live together while a
 /// farm is updated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,8 +99,6 @@ pub struct Heartbeat {
     pub boot: BootId,
     /// The version of its program.
     pub version: String,
-    /// What it does.
-    pub role: Role,
     /// When it started, by its machine's clock: for people.
     pub started: Timestamp,
     /// The inbox objects of the batch in hand, empty between batches.
@@ -155,12 +139,11 @@ impl Other {
 
 impl Heart {
     /// A new life of the worker `name`. Nothing is written yet.
-    pub fn new(clock: Clock, name: WorkerName, role: Role) -> Self {
+    pub fn new(clock: Clock, name: WorkerName) -> Self {
         let says = Heartbeat {
             name,
             boot: BootId::new(clock.ulid()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            role,
             started: clock.wall(),
             in_hand: Vec::new(),
             period_seconds: PERIOD.as_secs(),
@@ -251,6 +234,12 @@ impl Heart {
         Ok(others)
     }
 
+    /// The worker among `others` that is alive, bears my name and was there first, if there is one.
+    pub fn twin<'a>(&self, others: &'a [Other]) -> Option<&'a Other> {
+        let says = self.lock();
+        others.iter().find(|other| other.is_alive() && other.name == says.name && other.boot < says.boot)
+    }
+
     /// Makes sure that nobody else is alive: what `--grace 0s` asks for (rule 2), at the start, after the first beat,
     /// and again in every cycle, because another may start later. Of two that start at once each has written its
     /// heartbeat before it lists, so at least one sees the other.
@@ -312,7 +301,7 @@ mod tests {
     }
 
     fn heart(clock: &Clock, name: &str) -> Heart {
-        Heart::new(clock.clone(), name.parse().unwrap(), Role::Worker)
+        Heart::new(clock.clone(), name.parse().unwrap())
     }
 
     async fn memory(clock: &Clock) -> Store {

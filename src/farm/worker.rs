@@ -20,7 +20,8 @@ pub use summary::{Failed, StageSummary, Summary};
 use self::summary::Ran;
 use self::watchdog::Watchdog;
 use super::Settings;
-use super::heartbeat::{Heart, Role};
+use super::heartbeat::{FRESH, Heart};
+use super::peers::{Directory, Peers, Provider};
 use crate::clock::Clock;
 use crate::error::{Mistake, Report, Result, find, report};
 use crate::handler::catalogue::Catalogue;
@@ -30,6 +31,9 @@ use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::task;
 
+/// While a stage works, the peers are asked for this often: when they are others, the item in hand is the last one, and
+/// the work is divided anew.
+const PEERS_EVERY: Duration = Duration::from_secs(5);
 /// Settings and catalogue are read again after this time.
 const SETTINGS_EVERY: Duration = Duration::from_secs(60);
 /// Expiry, and what else is done now and then.
@@ -63,12 +67,22 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Expire an archive that is older than it is kept without asking.
     pub yes: bool,
+    /// Who says who the peers are.
+    pub peers: Provider,
 }
 
 impl Options {
     /// A worker that loops, with the default budget of 512 MiB.
     pub fn new(name: WorkerName) -> Self {
-        Self { name, once: false, grace: None, keep_inbox: false, memory_bytes: 512 << 20, yes: false }
+        Self {
+            name,
+            once: false,
+            grace: None,
+            keep_inbox: false,
+            memory_bytes: 512 << 20,
+            yes: false,
+            peers: Provider::Store,
+        }
     }
 }
 
@@ -153,7 +167,7 @@ impl Worker {
     /// # Errors
     /// [`GaveUp`], [`WouldExpire`], a [`Mistake`] of the options, or that the store cannot be used at all.
     pub async fn run(&self, stop: &CancellationToken) -> Result<Summary> {
-        let heart = Heart::new(self.clock.clone(), self.options.name.clone(), Role::Worker);
+        let heart = Heart::new(self.clock.clone(), self.options.name.clone());
         heart.beat(&self.store).await?;
         let outcome = self.with_heart(&heart, stop).await;
         // A heartbeat that stays behind only keeps a lone worker from starting for a minute.
@@ -187,7 +201,7 @@ impl Worker {
 
     /// Lists and plans, and does nothing: not even a heartbeat is written.
     pub async fn plans(&self) -> Result<Plans> {
-        let heart = Heart::new(self.clock.clone(), self.options.name.clone(), Role::Command);
+        let heart = Heart::new(self.clock.clone(), self.options.name.clone());
         let listed = self.store.list(&Prefix::Workers).await?;
         heart.store_clock().observe(listed.began);
         let (_, settings) = Settings::load(&self.store).await?;
@@ -232,6 +246,11 @@ async fn stopped_for(clock: &Clock, stop: &CancellationToken, time: Duration) {
 struct Shift<'a> {
     worker: &'a Worker,
     heart: Heart,
+    directory: Directory,
+    /// Those by which the work is divided.
+    peers: Peers,
+    /// Set when the worker is to stop.
+    stop: CancellationToken,
     desk: Desk,
     round: Round,
     ran: Ran,
@@ -250,8 +269,10 @@ impl<'a> Shift<'a> {
         let (_, settings) = Settings::begin(&worker.store).await?;
         let catalogue = Catalogue::load(&worker.store).await?;
         let desk = worker.desk(&heart, settings, catalogue);
+        let options = &worker.options;
+        let directory = Directory::new(&options.peers, &worker.clock, options.name.clone())?;
+        let peers = Peers { names: Vec::new(), rank: None };
         let mut round = Round::alone(&worker.clock);
-        round.stop = stop;
         round.monitor = worker.monitor.clone();
         if worker.options.once {
             let now = heart.store_clock().unmoved().unwrap_or(Timestamp::MIN);
@@ -259,7 +280,19 @@ impl<'a> Shift<'a> {
         }
         let ran = Ran::begin(&worker.clock, &worker.store, &worker.inbox);
         let asked = worker.clock.monotonic();
-        Ok(Self { worker, heart, desk, round, ran, asked, expired: None, rested: HashMap::new() })
+        Ok(Self {
+            worker,
+            heart,
+            directory,
+            peers,
+            stop,
+            desk,
+            round,
+            ran,
+            asked,
+            expired: None,
+            rested: HashMap::new(),
+        })
     }
 
     fn summary(&self) -> Summary {
@@ -269,19 +302,19 @@ impl<'a> Shift<'a> {
     async fn work(&mut self) -> Result<()> {
         let mut pause = SHORTEST_PAUSE;
         let mut failing = 0;
-        while !self.round.is_stopped() {
+        while !self.stop.is_cancelled() {
             let cycle = self.cycle().await?;
             failing = if cycle.is_failing() { failing + 1 } else { 0 };
             if failing >= FAILING_CYCLES {
                 return Err(report!(GaveUp::Failing).into_dynamic());
             }
-            if cycle.did_something {
+            if cycle.did_something || cycle.regrouped {
                 pause = SHORTEST_PAUSE;
                 continue;
             }
             // What failed is in the summary; another run tries it again. What could not be done because the store
             // changed in the meantime (or the fence came down) is tried again now, as often as cycles may fail.
-            if self.worker.options.once {
+            if self.worker.options.once && !cycle.waits {
                 if cycle.more {
                     continue;
                 }
@@ -289,7 +322,7 @@ impl<'a> Shift<'a> {
             }
             tokio::select! {
                 () = self.worker.clock.sleep(pause.min(self.rest()).max(SHORTEST_PAUSE)) => {}
-                () = self.round.stop.cancelled() => {}
+                () = self.stop.cancelled() => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -302,26 +335,38 @@ impl<'a> Shift<'a> {
     /// Only what the worker must end for.
     async fn cycle(&mut self) -> Result<Cycle> {
         let mut cycle = Cycle { began: self.worker.clock.monotonic(), ..Cycle::default() };
+        if !self.take_my_place(&mut cycle).await? {
+            return Ok(cycle);
+        }
         self.read_settings().await;
         if self.desk.grace.is_zero() {
             // Again and again: another worker may have started since.
             let alone = self.heart.refuse_company(&self.worker.store).await;
-            if !cycle.goes_on::<Mistake>(alone)? {
+            if cycle.goes_on::<Mistake, _>(alone)?.is_none() {
                 return Ok(cycle);
             }
         }
         self.stage(Stage::Index, &mut cycle, index::run).await;
+        if cycle.regrouped {
+            return Ok(cycle);
+        }
         if self.look(Stage::Compact, &mut cycle, compact::run).await {
             // An output counts for listings that begin in a later second than it was written in: whoever publishes at
             // once would see its inputs beside it. The store's time is known to a second on clouds.
             let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
             self.worker.clock.sleep(Duration::from_millis(tie)).await;
         }
+        if cycle.regrouped {
+            return Ok(cycle);
+        }
         self.look(Stage::Publish, &mut cycle, publish::run).await;
+        if cycle.regrouped {
+            return Ok(cycle);
+        }
         if self.is_time_to_expire() {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
             let agreed = self.ask_before_expiring().await;
-            if cycle.goes_on::<WouldExpire>(agreed)? {
+            if cycle.goes_on::<WouldExpire, _>(agreed)?.is_some() {
                 self.stage(Stage::Expire, &mut cycle, expire::run).await;
                 self.expired = Some(self.worker.clock.monotonic());
             }
@@ -378,7 +423,11 @@ impl<'a> Shift<'a> {
         loop {
             let clock = &self.worker.clock;
             let (started, used) = (clock.monotonic(), clock.processor());
-            let outcome = run(&desk, &self.round).instrument(span.clone()).await;
+            let stop = self.stop.child_token();
+            self.round.stop = stop.clone();
+            let round = self.round.clone();
+            let working = run(&desk, &round).instrument(span.clone());
+            let outcome = self.until_regrouped(working, &stop).await;
             // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
             let time = summary::Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
             let report = match outcome {
@@ -399,12 +448,72 @@ impl<'a> Shift<'a> {
             cycle.did_something |= report.did_something();
             cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
-            let again = self.desk.once && report.more && report.did_something() && !self.round.is_stopped();
+            cycle.regrouped |= stop.is_cancelled();
+            let again = self.desk.once && report.more && report.did_something() && !stop.is_cancelled();
             self.ran.add(stage, time, Ok(report), &self.round.setbacks);
             if !again {
                 return came;
             }
         }
+    }
+
+    /// Asks who the peers are and takes my place among them; whether I have one. A worker that is not (yet) on the list,
+    /// or whose name another one bears, does nothing but ask again.
+    async fn take_my_place(&mut self, cycle: &mut Cycle) -> Result<bool> {
+        let placed = self.ask_peers().await;
+        let placed = cycle.goes_on::<Mistake, _>(placed)?;
+        cycle.waits = placed == Some(false);
+        Ok(placed == Some(true))
+    }
+
+    async fn ask_peers(&mut self) -> Result<bool> {
+        let others = self.heart.others(&self.worker.store).await?;
+        if let Some(twin) = self.heart.twin(&others) {
+            let message = format!(
+                "another worker is called {} (its last heartbeat is {} s old): this one waits until that one ends, or is \
+                 silent for {} s. Give each worker a name of its own (--name)",
+                twin.name,
+                twin.age.as_secs(),
+                FRESH.as_secs()
+            );
+            self.round.warn(&self.worker.clock, Stage::Farm, &message);
+            return Ok(false);
+        }
+        let peers = self.directory.peers(&others).await?;
+        let Some(rank) = peers.rank else {
+            let (me, provider) = (&self.worker.options.name, &self.worker.options.peers);
+            let message = format!("{me} is not (yet) among the {} peers that {provider} names", peers.names.len());
+            self.round.warn(&self.worker.clock, Stage::Farm, &message);
+            return Ok(false);
+        };
+        if peers != self.peers {
+            tracing::info!(rank, peers = peers.names.len(), "worker {} of {}", rank + 1, peers.names.len());
+            (self.round.rank, self.round.peers) = (rank, peers.names.len());
+            self.peers = peers;
+            // Where there was nothing for me there may be something now.
+            self.rested.clear();
+        }
+        Ok(true)
+    }
+
+    /// Does `work`; when meanwhile the peers become others than those by which it was divided, `stop` makes the item in
+    /// hand the last. While they cannot be asked they count as unchanged: before the next stage it is said how long.
+    async fn until_regrouped<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> T {
+        let mut work = std::pin::pin!(work);
+        let others_now = async {
+            loop {
+                self.worker.clock.sleep(PEERS_EVERY).await;
+                let Ok(others) = self.heart.others(&self.worker.store).await else { continue };
+                if self.directory.peers(&others).await.is_ok_and(|peers| peers != self.peers) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            done = &mut work => return done,
+            () = others_now => stop.cancel(),
+        }
+        work.await
     }
 
     /// Reads settings and catalogue again, once a minute. If they cannot be read the old ones count on; index itself
@@ -496,18 +605,22 @@ struct Cycle {
     /// A stage could do nothing at all.
     failed: bool,
     items_failed: bool,
+    /// I am none of the peers: there is nothing for me to do yet.
+    waits: bool,
+    /// The peers have become others in the middle of a stage: the work is divided anew before anything else.
+    regrouped: bool,
 }
 
 impl Cycle {
-    /// Whether the cycle goes on after `outcome`: not if it failed for a while. For an `E` the worker ends.
-    fn goes_on<E: std::error::Error + Send + Sync + 'static>(&mut self, outcome: Result<()>) -> Result<bool> {
+    /// What came of it, if the cycle can go on: not if it failed for a while. For an `E` the worker ends.
+    fn goes_on<E: std::error::Error + Send + Sync + 'static, T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
-            Ok(()) => Ok(true),
+            Ok(outcome) => Ok(Some(outcome)),
             Err(report) if find::<E>(&report).is_some() => Err(report),
             Err(report) => {
                 tracing::error!("a cycle failed: {report}");
                 self.failed = true;
-                Ok(false)
+                Ok(None)
             }
         }
     }

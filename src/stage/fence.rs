@@ -62,14 +62,14 @@ impl Fence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::farm::heartbeat::{Heart, Role};
+    use crate::farm::heartbeat::Heart;
     use crate::stage::testing::{GRACE, World};
 
     #[tokio::test(start_paused = true)]
     async fn an_item_that_took_longer_than_half_the_grace_changes_nothing_more() {
         let world = World::new();
         let mut at = world.desk().await;
-        let heart = Heart::new(world.clock.clone(), "test".parse().unwrap(), Role::Worker);
+        let heart = Heart::new(world.clock.clone(), "test".parse().unwrap());
         at.desk.store_clock = heart.store_clock().clone();
         heart.beat(&at.desk.store).await.unwrap();
         let fence = Fence::begin(&at.desk);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Desk, Inbox, Round, StageReport, compact, expire, index, publish};
 use crate::clock::Clock;
 use crate::farm::Settings;
-use crate::farm::heartbeat::{Heart, Role};
+use crate::farm::heartbeat::Heart;
 use crate::handler::catalogue::Catalogue;
 use crate::model::{HandlerId, SpanId, TraceId, WorkerName};
 use crate::query::Reader;
@@ -64,7 +64,7 @@ impl World {
         let now = Arc::new(move || bucket.now());
         let store = Store::over_with_time(Arc::new(client.clone()), "memory://", self.clock.clone(), now);
         let name: WorkerName = "test".parse().unwrap();
-        let heart = Heart::new(self.clock.clone(), name.clone(), Role::Worker);
+        let heart = Heart::new(self.clock.clone(), name.clone());
         heart.beat(&store).await.unwrap();
         let desk = Desk {
             inbox: Inbox { store: store.clone(), keep: self.keep_inbox },

@@ -8,7 +8,7 @@ use arrow::array::AsArray;
 use jiff::Timestamp;
 
 use super::*;
-use crate::farm::heartbeat::{Heart, Role};
+use crate::farm::heartbeat::Heart;
 use crate::farm::settings::{Change, Timeline};
 use crate::model::{Shard, SpanId, Table, TraceId};
 use crate::store::fault::{Bucket, Client, Fate, Incident, Script};
@@ -53,7 +53,7 @@ impl World {
         let now = Arc::new(move || bucket.now());
         let store = Store::over_with_time(Arc::new(client.clone()), "memory://", self.clock.clone(), now);
         let name: WorkerName = "test".parse().unwrap();
-        let heart = Heart::new(self.clock.clone(), name.clone(), Role::Worker);
+        let heart = Heart::new(self.clock.clone(), name.clone());
         heart.beat(&store).await.unwrap();
         let desk = Desk {
             inbox: Inbox { store: store.clone(), keep: self.keep_inbox },

@@ -10,7 +10,7 @@ use futures::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tracefarm::clock::Clock;
 use tracefarm::error::Result;
-use tracefarm::farm::heartbeat::{Heart, Role};
+use tracefarm::farm::heartbeat::Heart;
 use tracefarm::farm::{Settings, documents};
 use tracefarm::handler::{self, Rules};
 use tracefarm::otlp::redact::Redact;
@@ -59,7 +59,7 @@ impl Boot {
     /// Starts as `tracefarm run` does: a heartbeat, then settings and catalogue.
     pub async fn start(client: &Client, name: &str, clock: &Clock) -> Result<Self> {
         let store = store(client, clock);
-        let heart = Heart::new(clock.clone(), name.parse().unwrap(), Role::Worker);
+        let heart = Heart::new(clock.clone(), name.parse().unwrap());
         heart.beat(&store).await?;
         let (_, settings) = Settings::begin(&store).await?;
         let catalogue = documents::load_newest(&store).await?;

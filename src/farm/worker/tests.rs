@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::task::{LocalSet, spawn_local};
+
 use super::*;
 use crate::error::{find, is_not_found};
 use crate::farm::settings::Span;
@@ -230,4 +232,149 @@ async fn a_change_of_the_settings_is_noticed_within_a_minute() {
         stop.cancel();
     });
     assert_eq!(summary.unwrap().objects, 0);
+}
+
+/// A worker of a farm, at work until it is told to stop. Needs a [`LocalSet`].
+struct Hand {
+    stop: CancellationToken,
+    work: tokio::task::JoinHandle<Result<Summary>>,
+}
+
+impl Hand {
+    /// Its requests for objects take `seconds` each.
+    fn hire(bucket: &Bucket, name: &str, seconds: u64) -> Self {
+        let stop = CancellationToken::new();
+        let slow = move |call: &crate::store::fault::Call| match call.path.starts_with("inbox/") {
+            true => Fate::before(Incident::Wait(Duration::from_secs(seconds))),
+            false => Fate::calm(),
+        };
+        let (store, clock) = (store(bucket, name, Box::new(slow)), bucket.clock().clone());
+        let (options, until) = (Options::new(name.parse().unwrap()), stop.clone());
+        let work = spawn_local(async move { Worker::new(store, clock, options).run(&until).await });
+        Self { stop, work }
+    }
+
+    async fn dismiss(self) -> Summary {
+        self.stop.cancel();
+        self.work.await.unwrap().unwrap()
+    }
+}
+
+/// Objects of one span each, numbered from `first` on.
+fn fill(bucket: &Bucket, first: u64, count: u64) {
+    for number in first..first + count {
+        let line = LINE.replace("0101010101010101\",\"name", &format!("{number:016x}\",\"name"));
+        bucket.put(&format!("inbox/{number:06}.json"), line);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_workers_share_the_work_then_three_then_eight() {
+    let work = async {
+        const OBJECTS: u64 = 1_000;
+        let bucket = bucket();
+        let names: Vec<String> = (0..8).map(|number| format!("farm-{number}")).collect();
+        let mut farm: Vec<Hand> = Vec::new();
+        let mut indexed = 0;
+        for (round, size) in [5, 3, 8].into_iter().enumerate() {
+            while farm.len() > size {
+                indexed += farm.remove(farm.len() - 1).dismiss().await.objects;
+            }
+            while farm.len() < size {
+                farm.push(Hand::hire(&bucket, &names[farm.len()], 10));
+            }
+            // They see each other within a pause, and a heartbeat that was removed is gone at once.
+            bucket.clock().sleep(Duration::from_secs(100)).await;
+            fill(&bucket, round as u64 * OBJECTS, OBJECTS);
+            bucket.clock().sleep(Duration::from_secs(900)).await;
+            assert_eq!(bucket.paths("inbox/"), [""; 0], "{size} workers left something");
+        }
+        // Slices are disjoint, so nothing was done twice; and each had its part, also those who came for the last round.
+        let mut least = u64::MAX;
+        for hand in farm {
+            let objects = hand.dismiss().await.objects;
+            least = least.min(objects);
+            indexed += objects;
+        }
+        assert_eq!(indexed, 3 * OBJECTS);
+        assert_eq!(least, OBJECTS / 8);
+        let once = worker(calm(&bucket), &bucket, |options| options.once = true);
+        once.run(&CancellationToken::new()).await.unwrap();
+        assert_eq!(bucket.paths("farm/workers/"), [""; 0]);
+    };
+    LocalSet::new().run_until(work).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_worker_of_a_name_waits_for_the_first_to_end() {
+    let work = async {
+        let bucket = bucket();
+        let first = Hand::hire(&bucket, "farm-1", 0);
+        bucket.clock().sleep(Duration::from_secs(1)).await;
+        let second = Hand::hire(&bucket, "farm-1", 0);
+        bucket.clock().sleep(Duration::from_secs(100)).await;
+        fill(&bucket, 0, 10);
+        bucket.clock().sleep(Duration::from_secs(200)).await;
+        assert_eq!(first.dismiss().await.objects, 10);
+        fill(&bucket, 10, 10);
+        bucket.clock().sleep(Duration::from_secs(200)).await;
+        assert_eq!(second.dismiss().await.objects, 10);
+    };
+    LocalSet::new().run_until(work).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_not_on_the_list_does_nothing_but_ask_again() {
+    let bucket = bucket();
+    fill(&bucket, 0, 10);
+    let listed = |names: &str| {
+        let peers = format!("static:{names}").parse().unwrap();
+        move |options: &mut Options| (options.once, options.peers) = (true, peers)
+    };
+    let stop = CancellationToken::new();
+    let stranger = worker(calm(&bucket), &bucket, listed("farm-1,farm-2"));
+    let (summary, ()) = tokio::join!(stranger.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(600)).await;
+        stop.cancel();
+    });
+    assert_eq!((summary.unwrap().objects, bucket.paths("inbox/").len()), (0, 10));
+    // The other one never comes; what is left is divided again and again, so nothing waits for the dead for ever.
+    let half = worker(calm(&bucket), &bucket, listed("test,zzz"));
+    assert_eq!(half.run(&CancellationToken::new()).await.unwrap().objects, 10);
+}
+
+/// Slow requests make a batch last; meanwhile a second worker comes, and takes its part of what is left.
+#[tokio::test(start_paused = true)]
+async fn work_is_divided_anew_while_a_stage_is_at_it() {
+    let work = async {
+        let bucket = bucket();
+        let settings = Settings { batch_bytes: 1 << 20, ..Settings::default() };
+        let json = serde_json::to_vec(&settings).unwrap();
+        calm(&bucket).create(&Key::Settings(1), json.into()).await.unwrap();
+        let slow = |call: &crate::store::fault::Call| match call.path.starts_with("inbox/") {
+            true => Fate::before(Incident::Wait(Duration::from_secs(2))),
+            false => Fate::calm(),
+        };
+        // Objects of half a megabyte: two make a batch.
+        for number in 0..200 {
+            let pad = "x".repeat(500_000);
+            let line = LINE.replace("0101010101010101\",\"name", &format!("{number:016x}\",\"name"));
+            bucket.put(&format!("inbox/{number:06}.json"), line.replace("GET /x", &format!("GET /{pad}")));
+        }
+        bucket.clock().sleep(Duration::from_secs(100)).await;
+        let stop = CancellationToken::new();
+        let first = worker(store(&bucket, "slow", Box::new(slow)), &bucket, |_| {});
+        let (summary, second) = tokio::join!(first.run(&stop), async {
+            bucket.clock().sleep(Duration::from_secs(20)).await;
+            let second = Hand::hire(&bucket, "zzz", 0);
+            bucket.clock().sleep(Duration::from_secs(600)).await;
+            stop.cancel();
+            second.dismiss().await
+        });
+        let (first, second) = (summary.unwrap(), second);
+        assert_eq!(bucket.paths("inbox/"), [""; 0]);
+        assert!(second.objects >= 50, "{first}\n{second}");
+        assert!(first.objects + second.objects <= 210, "{first}\n{second}");
+    };
+    LocalSet::new().run_until(work).await;
 }
