@@ -42,7 +42,7 @@ pub use ledger::Ledger;
 
 use crate::clock::Clock;
 use crate::error::{Report, Result};
-use crate::farm::{Settings, StoreClock};
+use crate::farm::{Heart, Settings, StoreClock};
 use crate::handler::catalogue::Catalogue;
 use crate::model::WorkerName;
 use crate::store::{Stage, Store};
@@ -63,6 +63,8 @@ pub struct Desk {
     pub clock: Clock,
     /// The store's time (rule 8).
     pub store_clock: StoreClock,
+    /// The worker's heartbeat, which names what it has in hand.
+    pub heart: Heart,
     /// The newest settings, at most 5 minutes old.
     pub settings: Arc<Settings>,
     /// When they were read ([`Clock::monotonic`]).

@@ -82,6 +82,7 @@ fn twenty_idle_cycles() {
     LIST     farm/forget      20
     LIST     farm/handlers    10
     LIST     farm/settings    10
+    LIST     farm/workers     20
     LIST     inbox            20
     LIST     latest           10
     LIST     quarantine/blocks 40
@@ -98,7 +99,7 @@ fn twenty_idle_cycles() {
 /// A day of one worker, an object every five seconds, a hundred handlers. A quick run plays three hours of it and reckons
 /// the day from them; `TRACEFARM_SIM_SEEDS=1` plays all 24.
 #[test]
-fn a_day_of_one_worker_costs_sixty_cents() {
+fn a_day_of_one_worker_costs_two_thirds_of_a_dollar() {
     let hours = if std::env::var_os("TRACEFARM_SIM_SEEDS").is_some() { 24 } else { 3 };
     let counts = farm::simulate(async {
         let bucket = bucket();
@@ -139,12 +140,13 @@ fn a_day_of_one_worker_costs_sixty_cents() {
     // Some 17 of the hundred handlers are hit in a minute: two documents each, the 404 lists, a part, the list. (All of
     // them in every minute would be 288,000.)
     within("pages", day(&writes, "site/"), 2 * 24 * 60 * 10, 57_000);
-    within("heartbeats", day(&writes, "farm/workers"), 24 * 240, 24 * 241);
-    // The inbox some six times a minute, blocks three, what pages are made from once or twice.
-    within("listings", day(&[List], ""), 24 * 60, 49_000);
+    // Four a minute, and one that names the objects of a batch before they are read.
+    within("heartbeats", day(&writes, "farm/workers"), 24 * 240, 24 * (241 + 60));
+    // The inbox some six times a minute, blocks and peers three, strikes with a batch, what pages are made from once or twice.
+    within("listings", day(&[List], ""), 24 * 60, 54_000);
 
     // S3's list prices: $5 a million writes and listings, $0.40 a million reads.
     let dollars = (day(&writes, "") + day(&[List], "")) as f64 * 5e-6 + day(&reads, "") as f64 * 0.4e-6;
     println!("a day: ${dollars:.2}");
-    assert!(dollars < 0.62, "a day costs ${dollars:.2}");
+    assert!(dollars < 0.66, "a day costs ${dollars:.2}");
 }

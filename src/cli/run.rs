@@ -44,7 +44,7 @@ pub struct Args {
     /// Memory that batches, merges and fetches share [default: 512MiB]
     #[arg(long, value_name = "SIZE", env = "TRACEFARM_MEMORY", hide_env_values = true)]
     memory: Option<ByteSize>,
-    /// Who says who the peers are: store (heartbeats), gce (the managed instance group), kubernetes[:SERVICE] (ready
+    /// Who says who the peers are: store (heartbeats), gce (the managed instance group), kubernetes:SERVICE (ready
     /// pods), aws (the Auto Scaling group), static:NAME,NAME… [default: store]
     #[arg(long, value_name = "WHO", env = "TRACEFARM_PEERS", hide_env_values = true)]
     peers: Option<Provider>,

@@ -103,6 +103,9 @@ pub struct Heartbeat {
     pub started: Timestamp,
     /// The inbox objects of the batch in hand, empty between batches.
     pub in_hand: Vec<String>,
+    /// Whether it is one that killed a worker before, alone.
+    #[serde(default)]
+    pub alone: bool,
     /// How often it writes this, in seconds.
     pub period_seconds: u64,
 }
@@ -146,6 +149,7 @@ impl Heart {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock.wall(),
             in_hand: Vec::new(),
+            alone: false,
             period_seconds: PERIOD.as_secs(),
         };
         let store_clock = StoreClock::new(clock.clone());
@@ -168,9 +172,10 @@ impl Heart {
         Key::Heartbeat(says.name.clone(), says.boot)
     }
 
-    /// Names the inbox objects of the batch in hand, from the next [`Heart::beat`] on.
-    pub fn hold(&self, in_hand: Vec<String>) {
-        self.lock().in_hand = in_hand;
+    /// Names the inbox objects in hand, from the next [`Heart::beat`] on; whether it is one suspect, `alone`.
+    pub fn hold(&self, in_hand: Vec<String>, alone: bool) {
+        let mut says = self.lock();
+        (says.in_hand, says.alone) = (in_hand, alone);
     }
 
     /// Writes my heartbeat and sets the store's clock by it; does nothing once it was removed.
@@ -359,7 +364,7 @@ mod tests {
         assert_eq!(mine.others(&store).await.unwrap(), []);
         mine.refuse_company(&store).await.unwrap();
 
-        theirs.hold(vec!["traces/1.json".to_owned()]);
+        theirs.hold(vec!["traces/1.json".to_owned()], false);
         theirs.beat(&store).await.unwrap();
         theirs.beat(&store).await.unwrap();
         let others = mine.others(&store).await.unwrap();

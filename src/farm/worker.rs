@@ -22,6 +22,7 @@ use self::watchdog::Watchdog;
 use super::Settings;
 use super::heartbeat::{FRESH, Heart};
 use super::peers::{Directory, Peers, Provider};
+use super::strikes::{self, Coroner};
 use crate::clock::Clock;
 use crate::error::{Mistake, Report, Result, find, report};
 use crate::handler::catalogue::Catalogue;
@@ -31,9 +32,9 @@ use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::task;
 
-/// While a stage works, the peers are asked for this often: when they are others, the item in hand is the last one, and
-/// the work is divided anew.
-const PEERS_EVERY: Duration = Duration::from_secs(5);
+/// The peers are asked for this often, also while a stage works: when they are others, the item in hand is the last one,
+/// and the work is divided anew.
+const PEERS_EVERY: Duration = Duration::from_secs(10);
 /// Settings and catalogue are read again after this time.
 const SETTINGS_EVERY: Duration = Duration::from_secs(60);
 /// Expiry, and what else is done now and then.
@@ -225,6 +226,7 @@ impl Worker {
             blocks: Blocks::new(self.store.clone(), self.options.memory_bytes / 8),
             clock: self.clock.clone(),
             store_clock: heart.store_clock().clone(),
+            heart: heart.clone(),
             settings: Arc::new(settings),
             settings_read: self.clock.monotonic(),
             catalogue: Arc::new(catalogue),
@@ -247,8 +249,11 @@ struct Shift<'a> {
     worker: &'a Worker,
     heart: Heart,
     directory: Directory,
+    coroner: Coroner,
     /// Those by which the work is divided.
     peers: Peers,
+    /// When I was last seen to be one of them; none if I am not, or they have changed.
+    placed: Option<Duration>,
     /// Set when the worker is to stop.
     stop: CancellationToken,
     desk: Desk,
@@ -283,6 +288,8 @@ impl<'a> Shift<'a> {
         Ok(Self {
             worker,
             heart,
+            coroner: Coroner::default(),
+            placed: None,
             directory,
             peers,
             stop,
@@ -373,6 +380,9 @@ impl<'a> Shift<'a> {
             if let Err(report) = self.heart.prune(&self.worker.store).await {
                 tracing::warn!("heartbeats of the dead stay for now: {report}");
             }
+            if let Err(report) = strikes::sweep(&self.worker.store, &self.worker.inbox).await {
+                tracing::warn!("old strikes stay for now: {report}");
+            }
         }
         Ok(cycle)
     }
@@ -448,7 +458,10 @@ impl<'a> Shift<'a> {
             cycle.did_something |= report.did_something();
             cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
-            cycle.regrouped |= stop.is_cancelled();
+            if stop.is_cancelled() {
+                cycle.regrouped = true;
+                self.placed = None;
+            }
             let again = self.desk.once && report.more && report.did_something() && !stop.is_cancelled();
             self.ran.add(stage, time, Ok(report), &self.round.setbacks);
             if !again {
@@ -460,9 +473,14 @@ impl<'a> Shift<'a> {
     /// Asks who the peers are and takes my place among them; whether I have one. A worker that is not (yet) on the list,
     /// or whose name another one bears, does nothing but ask again.
     async fn take_my_place(&mut self, cycle: &mut Cycle) -> Result<bool> {
+        let now = self.worker.clock.monotonic();
+        if self.placed.is_some_and(|placed| now - placed < PEERS_EVERY) {
+            return Ok(true);
+        }
         let placed = self.ask_peers().await;
         let placed = cycle.goes_on::<Mistake, _>(placed)?;
         cycle.waits = placed == Some(false);
+        self.placed = (placed == Some(true)).then_some(now);
         Ok(placed == Some(true))
     }
 
@@ -479,6 +497,7 @@ impl<'a> Shift<'a> {
             self.round.warn(&self.worker.clock, Stage::Farm, &message);
             return Ok(false);
         }
+        self.coroner.examine(&self.worker.store, &others).await?;
         let peers = self.directory.peers(&others).await?;
         let Some(rank) = peers.rank else {
             let (me, provider) = (&self.worker.options.name, &self.worker.options.peers);

@@ -14,6 +14,8 @@ pub struct BadPart {
 
 /// The words for why.
 pub mod reason {
+    /// Workers that had it, and nothing else, in hand died.
+    pub const DEADLY: &str = "deadly";
     /// It ends in the middle.
     pub const TRUNCATED: &str = "truncated";
     /// It is compressed, and what is compressed is damaged: the checksum is wrong, or there is junk behind it.

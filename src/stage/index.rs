@@ -16,6 +16,7 @@
 //! | gone or written over since the listing | what the GET says counts; gone is fine |
 //! | changed since the GET | indexed, left: it is indexed again |
 //! | a local file that some process holds open | left until it is closed |
+//! | in hand, alone, when a third worker died | to the quarantine, unread |
 //! | named like an unfinished upload (`.tmp`, `.part`, a leading dot) | left for a day, then as any other |
 //! | spans of an hour with handler rules of a newer program | left, whole, and reported |
 
@@ -29,12 +30,14 @@ use std::time::Duration;
 
 pub use plan::{Facts, Plan};
 
-use self::batch::{Batch, Intake, Terms};
+use self::batch::{Batch, Intake, Source, Terms};
 use self::plan::Item;
 use self::write::Gone;
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
+use crate::farm::strikes::{self, Hands};
 use crate::otlp::Limits;
+use crate::otlp::bad::{BadPart, reason};
 use crate::otlp::redact::Redact;
 use crate::store::{Key, Listing, Object, Prefix, Stage};
 
@@ -84,6 +87,11 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
     };
     let mut plan = Plan::new(round.slice(objects, |object| object.size_bytes), &facts);
     plan.foreign.clone_from(&listed.foreign);
+    // Only when something is to be read.
+    if plan.due && plan.items().next().is_some() {
+        let strikes = strikes::load(&desk.store).await?;
+        plan.judge(|path| strikes.get(&strikes::object_id(path)).copied());
+    }
     Ok((plan, listed))
 }
 
@@ -139,26 +147,65 @@ struct Indexer<'a> {
 
 impl Indexer<'_> {
     async fn all(&self, plan: Plan, report: &mut StageReport) -> Result<()> {
-        self.batches(plan.objects, report).await?;
+        let hands = |items: &[Item]| {
+            let paths = items.iter().map(|item| item.path.clone());
+            Hands::new(&self.desk.heart, &self.desk.store, paths)
+        };
+        let in_hand = hands(&plan.objects);
+        self.batches(plan.objects, in_hand, report).await?;
         for item in plan.alone {
-            self.batches(vec![item], report).await?;
+            if self.is_over(report) {
+                return Ok(());
+            }
+            let (path, suspect) = (item.path.clone(), item.deaths.is_some());
+            let items = vec![item];
+            let mut in_hand = hands(&items);
+            if suspect {
+                in_hand.take_alone(&path).await?;
+            }
+            self.batches(items, in_hand, report).await?;
+            if suspect && !report.failed.iter().any(|failure| failure.item == path) {
+                strikes::forgive(&self.desk.store, &path).await?;
+            }
+        }
+        for item in plan.deadly {
+            if self.is_over(report) {
+                return Ok(());
+            }
+            self.convict(item, report).await?;
         }
         Ok(())
     }
 
-    async fn batches(&self, items: Vec<Item>, report: &mut StageReport) -> Result<()> {
+    /// Puts an object that killed workers into the quarantine, unread.
+    async fn convict(&self, item: Item, report: &mut StageReport) -> Result<()> {
+        let fence = Fence::begin(self.desk);
+        let deaths = item.deaths.unwrap_or_default();
+        let message = format!(
+            "{deaths} workers died, one after the other, while they had nothing but this object in hand: it is not read \
+             again. Put it back into the inbox to try it with a newer program, or with more memory"
+        );
+        self.round.warn(&self.desk.clock, Stage::Index, &format!("{} goes to quarantine: {message}", item.path));
+        let bad = vec![BadPart { reason: reason::DEADLY, at: "the object".to_owned(), message }];
+        let source = Source { object: item.object, whole: None, bad, bad_count: 1, spans: 0 };
+        self.finish(&fence, vec![source], report).await;
+        strikes::forgive(&self.desk.store, &item.path).await
+    }
+
+    async fn batches(&self, items: Vec<Item>, mut in_hand: Hands, report: &mut StageReport) -> Result<()> {
         let mut intake = Intake::new(self.desk.inbox.store.clone(), items, self.terms.clone());
         while !self.is_over(report) {
             // Each batch is an item of its own: what it deletes was decided by the answers that delivered its bytes
             // (asked again at the delete) and by blocks that it wrote itself.
             let fence = Fence::begin(self.desk);
-            let Some(batch) = intake.next().await? else { break };
+            let Some(batch) = intake.next(&mut in_hand).await? else { break };
             if self.round.is_stopped() {
                 break;
             }
             self.batch(&mut intake, batch, &fence, report).await?;
+            in_hand.put_down(intake.open_path());
         }
-        Ok(())
+        in_hand.empty().await
     }
 
     fn is_over(&self, report: &mut StageReport) -> bool {
@@ -196,6 +243,12 @@ impl Indexer<'_> {
         report.rows_out += count;
         report.bytes_in += bytes_in;
         report.skipped += vanished;
+        self.finish(fence, sources, report).await;
+        Ok(())
+    }
+
+    /// What is left to do for objects whose rows are durable.
+    async fn finish(&self, fence: &Fence, sources: Vec<Source>, report: &mut StageReport) {
         let bytes: u64 = sources.iter().map(|source| source.object.size_bytes).sum();
         let objects = sources.len() as u64;
         let mut late = None;
@@ -222,7 +275,6 @@ impl Indexer<'_> {
             self.fenced(&fenced, report);
         }
         self.round.monitor.advance(Stage::Index, objects, bytes);
-        Ok(())
     }
 
     fn fail(&self, report: &mut StageReport, path: String, cause: Report) {

@@ -72,6 +72,7 @@ impl World {
             store,
             clock: self.clock.clone(),
             store_clock: heart.store_clock().clone(),
+            heart: heart.clone(),
             settings: Arc::new(self.settings.clone()),
             settings_read: self.clock.monotonic(),
             catalogue: Arc::new(self.catalogue.clone()),

@@ -61,6 +61,7 @@ impl World {
             store,
             clock: self.clock.clone(),
             store_clock: heart.store_clock().clone(),
+            heart: heart.clone(),
             settings: Arc::new(self.settings.clone()),
             settings_read: self.clock.monotonic(),
             catalogue: Arc::default(),
@@ -282,6 +283,22 @@ async fn inputs_stand_for_the_grace_and_with_a_grace_of_zero_go_at_once() {
     }
 }
 
+/// A batch may be full of what is skipped, without a row and without the end of an object.
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_a_batch_is_not_the_end_of_the_inbox() {
+    let mut world = World::new();
+    (world.settings.batch_bytes, world.settings.max_message_bytes) = (1 << 20, 1 << 20);
+    let name = "x".repeat(3 << 20);
+    world.bucket.put("inbox/large.json", line(&SPANS[..1]).replacen("\"name\":\"", &format!("\"name\":\"{name}"), 1));
+    world.bucket.put("inbox/small.json", line(&SPANS[1..2]));
+    let at = world.sit(&world.calm()).await;
+    world.sleep(61).await;
+    at.heart.beat(&at.desk.store).await.unwrap();
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.rows_in, world.bucket.paths("inbox/").len()), (2, 1, 0), "{report:?}");
+    assert_eq!(world.bucket.paths("quarantine/too-large/").len(), 2);
+}
+
 /// A worker sleeps in the middle of a sweep, or of an index batch, for longer than half the grace: it deletes nothing
 /// more. Without a heartbeat it does not even begin.
 #[tokio::test(start_paused = true)]
@@ -301,10 +318,14 @@ async fn a_worker_that_slept_deletes_nothing() {
     at.desk.settings_read = world.clock.monotonic();
     client.follow(Box::new(|_| Fate::calm()));
     assert_eq!(index::run(&at.desk, &at.round).await.unwrap().done, 2, "a later round indexes them again");
+    client.follow(Box::new(|call| match call.path.starts_with("farm/workers/") {
+        true => Fate::before(Incident::Fail),
+        false => Fate::calm(),
+    }));
     world.sleep(61).await;
     put_two(&world);
-    let report = index::run(&at.desk, &at.round).await.unwrap();
-    assert_eq!((report.done, world.bucket.paths("inbox/").len()), (0, 2), "no heartbeat for a minute");
+    index::run(&at.desk, &at.round).await.unwrap_err();
+    assert_eq!(world.bucket.paths("inbox/").len(), 2, "no heartbeat for a minute");
     world.drain().await;
     world.check_rest(&SPANS).await;
 }

@@ -69,6 +69,7 @@ impl Boot {
             blocks: Blocks::new(store.clone(), 1 << 20),
             clock: clock.clone(),
             store_clock: heart.store_clock().clone(),
+            heart: heart.clone(),
             grace: settings.grace.0,
             settings: Arc::new(settings),
             settings_read: clock.monotonic(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Settings, Span, Timeline};
 use crate::handler::RULES;
 use crate::model::Hour;
+use crate::otlp::decode::MOST_MESSAGE_BYTES;
 
 /// One row of `settings show`: a value of a setting. One that changes at full hours has a row for each of its values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -279,7 +280,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
     settings.publish_every.map_or(Ok(()), |value| span("publish_every", value, 1, DAY))?;
     within("max_handlers", settings.max_handlers, [1, 1_000_000], |n| n.to_string())?;
     settings.pin_max_age.map_or(Ok(()), |value| span("pin_max_age", value, HOUR, FOREVER))?;
-    within("max_message_bytes", settings.max_message_bytes, [1 << 10, 1 << 30], show_bytes)?;
+    within("max_message_bytes", settings.max_message_bytes, [1 << 10, MOST_MESSAGE_BYTES as u64], show_bytes)?;
     for (key, globs) in [("redact_drop", &settings.redact_drop), ("redact_hash", &settings.redact_hash)] {
         for glob in globs {
             globset::Glob::new(glob).map_err(|error| format!("`{key}` has a glob that is none: {error}"))?;

@@ -17,6 +17,7 @@ use super::body::{Body, WHOLE_BYTES};
 use super::plan::Item;
 use crate::error::{Result, is_not_found, report};
 use crate::farm::Settings;
+use crate::farm::strikes::Hands;
 use crate::handler::RULES;
 use crate::model::{Hour, TraceId};
 use crate::otlp::redact::Redact;
@@ -149,26 +150,32 @@ impl Intake {
         Self { terms, fetched, open: None, newer: HashMap::new() }
     }
 
-    /// The next batch, or none if there are no more objects.
+    /// The next batch, or none if there are no more objects. Each object is `in_hand` before it is decoded.
     ///
     /// # Errors
     /// Those that are no object's fault, so that nothing can go on.
-    pub async fn next(&mut self) -> Result<Option<Batch>> {
+    pub async fn next(&mut self, in_hand: &mut Hands) -> Result<Option<Batch>> {
         let mut rows = SpanRows::new(self.terms.redact.clone());
         let mut batch = Batch::default();
         let mut parts = Vec::new();
         let mut left_bytes = self.terms.batch_bytes.max(1);
+        let mut ended = false;
         while left_bytes > 0 && rows.memory_bytes() < self.terms.rows_bytes {
             let mut open = match self.open.take() {
                 Some(open) => open,
                 None => match self.fetched.next().await {
-                    None => break,
+                    None => {
+                        ended = true;
+                        break;
+                    }
                     Some(fetched) => match self.begin(fetched, &mut batch) {
                         Some(open) => open,
                         None => continue,
                     },
                 },
             };
+            // Should it kill us, it is known who did.
+            in_hand.take(&open.path).await?;
             let step = usize::try_from(left_bytes).unwrap_or(usize::MAX).min(STEP_BYTES);
             let (from, before) = (rows.len(), open.decoder.decompressed_bytes());
             let outcome;
@@ -199,7 +206,13 @@ impl Intake {
         batch.rows = rows.finish();
         self.leave_newer_hours(&mut batch, &parts)?;
         self.terms.leave_out_forgotten(&mut batch)?;
-        Ok((!batch.is_empty()).then_some(batch))
+        // An empty batch is not the end: a message may be larger than a batch, or all of its rows forgotten.
+        Ok((!ended || !batch.is_empty()).then_some(batch))
+    }
+
+    /// The object whose rest goes into the next batch.
+    pub fn open_path(&self) -> Option<&str> {
+        self.open.as_ref().map(|open| open.path.as_str())
     }
 
     /// Gives up the object whose rest would go into the next batch, because rows that came of it were not written: were

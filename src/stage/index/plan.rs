@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::farm::strikes::DEADLY;
 use crate::store::Object;
 use crate::table::view::has_stood;
 
@@ -43,8 +44,10 @@ pub struct Facts<'a> {
 pub struct Plan {
     /// Objects to index, in key order.
     pub objects: Vec<Item>,
-    /// Objects that failed before, each indexed alone so that it takes no other with it.
+    /// Objects that failed before, or with which a worker died: each indexed alone so that it takes no other with it.
     pub alone: Vec<Item>,
+    /// Objects that are not read again, because workers died of them: to the quarantine.
+    pub deadly: Vec<Item>,
     /// Objects that are left for now, and why.
     pub left: Vec<Left>,
     /// Whether a batch is due: there is enough for one, or the oldest object has waited for a minute.
@@ -60,6 +63,9 @@ pub struct Item {
     pub path: String,
     /// Its size as stored.
     pub size_bytes: u64,
+    /// How many workers died with it alone in hand; none if nobody died with it at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deaths: Option<u32>,
     #[serde(skip)]
     pub(super) object: Object,
 }
@@ -110,7 +116,7 @@ impl Plan {
                 Some(why) => plan.left.push(Left { path, why }),
                 None => {
                     let list = if (facts.failures)(&path) > 0 { &mut plan.alone } else { &mut plan.objects };
-                    list.push(Item { path, size_bytes: object.size_bytes, object });
+                    list.push(Item { path, size_bytes: object.size_bytes, deaths: None, object });
                 }
             }
         }
@@ -120,9 +126,20 @@ impl Plan {
         plan
     }
 
+    /// Sorts out objects with which workers died: `deaths` says how many with it alone, or none if nobody did.
+    pub fn judge(&mut self, deaths: impl Fn(&str) -> Option<u32>) {
+        for item in self.objects.iter_mut().chain(&mut self.alone) {
+            item.deaths = deaths(&item.path);
+        }
+        self.alone.extend(self.objects.extract_if(.., |item| item.deaths.is_some()));
+        self.deadly.extend(self.alone.extract_if(.., |item| item.deaths >= Some(DEADLY)));
+        // Who merely was there when a worker died comes before who was there alone: these may kill this one, too.
+        self.alone.sort_by_key(|item| item.deaths);
+    }
+
     /// Everything to index.
     pub fn items(&self) -> impl Iterator<Item = &Item> {
-        self.objects.iter().chain(&self.alone)
+        self.objects.iter().chain(&self.alone).chain(&self.deadly)
     }
 
     /// Their bytes as stored.
@@ -193,6 +210,25 @@ mod tests {
             may_try: &|_| true,
             failures: &|_| 0,
         }
+    }
+
+    #[test]
+    fn a_suspect_is_indexed_alone_and_its_third_lonely_death_is_enough() {
+        let listing = ["a", "b", "c", "d", "e"].map(|path| object(path, 1_000)).to_vec();
+        let deaths = |path: &str| match path {
+            "inbox/b" => Some(DEADLY - 1),
+            "inbox/c" | "inbox/e" => Some(0),
+            "inbox/d" => Some(DEADLY),
+            _ => None,
+        };
+        let mut plan = Plan::new(listing, &facts(1_100));
+        plan.judge(deaths);
+        let paths = |items: &[Item]| items.iter().map(|item| item.path.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (paths(&plan.objects), paths(&plan.deadly)),
+            (vec!["inbox/a".to_owned()], vec!["inbox/d".to_owned()])
+        );
+        assert_eq!(paths(&plan.alone), ["inbox/c", "inbox/e", "inbox/b"]);
     }
 
     #[test]
