@@ -254,6 +254,8 @@ struct Shift<'a> {
     peers: Peers,
     /// When I was last seen to be one of them; none if I am not, or they have changed.
     placed: Option<Duration>,
+    /// `--once`: my part is done, and I do what is left of the others'.
+    finishes: bool,
     /// Set when the worker is to stop.
     stop: CancellationToken,
     desk: Desk,
@@ -289,9 +291,10 @@ impl<'a> Shift<'a> {
             worker,
             heart,
             coroner: Coroner::default(),
-            placed: None,
             directory,
             peers,
+            placed: None,
+            finishes: false,
             stop,
             desk,
             round,
@@ -325,7 +328,14 @@ impl<'a> Shift<'a> {
                 if cycle.more {
                     continue;
                 }
-                break;
+                // What is left is the others' part; whether they still live, a minute would tell. This run ends with
+                // nothing left: it does their part, too. What they have in hand is done twice, which counts once.
+                if self.peers.names.len() <= 1 {
+                    break;
+                }
+                self.peers = Peers::new([self.worker.options.name.clone()], &self.worker.options.name);
+                (self.round.rank, self.round.peers, self.finishes) = (0, 1, true);
+                continue;
             }
             tokio::select! {
                 () = self.worker.clock.sleep(pause.min(self.rest()).max(SHORTEST_PAUSE)) => {}
@@ -473,6 +483,9 @@ impl<'a> Shift<'a> {
     /// Asks who the peers are and takes my place among them; whether I have one. A worker that is not (yet) on the list,
     /// or whose name another one bears, does nothing but ask again.
     async fn take_my_place(&mut self, cycle: &mut Cycle) -> Result<bool> {
+        if self.finishes {
+            return Ok(true);
+        }
         let now = self.worker.clock.monotonic();
         if self.placed.is_some_and(|placed| now - placed < PEERS_EVERY) {
             return Ok(true);
@@ -522,6 +535,9 @@ impl<'a> Shift<'a> {
         let others_now = async {
             loop {
                 self.worker.clock.sleep(PEERS_EVERY).await;
+                if self.finishes {
+                    continue;
+                }
                 let Ok(others) = self.heart.others(&self.worker.store).await else { continue };
                 if self.directory.peers(&others).await.is_ok_and(|peers| peers != self.peers) {
                     return;
