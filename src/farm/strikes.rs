@@ -125,10 +125,9 @@ pub async fn load(store: &Store) -> Result<BTreeMap<u64, u32>> {
 
 /// Removes the strikes of an object that is done: indexed, or in the quarantine.
 pub async fn forgive(store: &Store, path: &str) -> Result<()> {
-    let id = object_id(path);
-    for object in store.list(&Prefix::Strikes).await.context("list the strikes")?.objects {
-        if matches!(object.key, Key::Strike(of, _) if of == id) {
-            store.delete(&object.key).await.context("remove a strike")?;
+    for strike in store.list(&Prefix::StrikesOf(object_id(path))).await.context("list its strikes")?.objects {
+        if matches!(strike.key, Key::Strike(..)) {
+            store.delete(&strike.key).await.context("remove a strike")?;
         }
     }
     Ok(())

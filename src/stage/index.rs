@@ -25,6 +25,7 @@ mod body;
 pub mod plan;
 mod write;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,9 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         return Ok(report);
     }
     round.monitor.begin(Stage::Index, plan.items().count() as u64, plan.bytes());
-    let outcome = Indexer { desk, round, terms: terms(desk, round).await?, started }.all(plan, &mut report).await;
+    let suspects = plan.items().filter(|item| item.deaths.is_some()).map(|item| item.path.clone()).collect();
+    let indexer = Indexer { desk, round, terms: terms(desk, round).await?, started, suspects };
+    let outcome = indexer.all(plan, &mut report).await;
     round.monitor.end(Stage::Index);
     outcome?;
     report.more |= listed.more;
@@ -143,6 +146,8 @@ struct Indexer<'a> {
     round: &'a Round,
     terms: Terms,
     started: Duration,
+    /// Objects that have strikes.
+    suspects: HashSet<String>,
 }
 
 impl Indexer<'_> {
@@ -157,28 +162,24 @@ impl Indexer<'_> {
             if self.is_over(report) {
                 return Ok(());
             }
-            let (path, suspect) = (item.path.clone(), item.deaths.is_some());
             let items = vec![item];
             let mut in_hand = hands(&items);
-            if suspect {
-                in_hand.take_alone(&path).await?;
+            if items[0].deaths.is_some() {
+                in_hand.take_alone(&items[0].path).await?;
             }
             self.batches(items, in_hand, report).await?;
-            if suspect && !report.failed.iter().any(|failure| failure.item == path) {
-                strikes::forgive(&self.desk.store, &path).await?;
-            }
         }
         for item in plan.deadly {
             if self.is_over(report) {
                 return Ok(());
             }
-            self.convict(item, report).await?;
+            self.convict(item, report).await;
         }
         Ok(())
     }
 
     /// Puts an object that killed workers into the quarantine, unread.
-    async fn convict(&self, item: Item, report: &mut StageReport) -> Result<()> {
+    async fn convict(&self, item: Item, report: &mut StageReport) {
         let fence = Fence::begin(self.desk);
         let deaths = item.deaths.unwrap_or_default();
         let message = format!(
@@ -189,7 +190,6 @@ impl Indexer<'_> {
         let bad = vec![BadPart { reason: reason::DEADLY, at: "the object".to_owned(), message }];
         let source = Source { object: item.object, whole: None, bad, bad_count: 1, spans: 0 };
         self.finish(&fence, vec![source], report).await;
-        strikes::forgive(&self.desk.store, &item.path).await
     }
 
     async fn batches(&self, items: Vec<Item>, mut in_hand: Hands, report: &mut StageReport) -> Result<()> {
@@ -258,6 +258,13 @@ impl Indexer<'_> {
                     self.round.setbacks.done(&path);
                     report.done += 1;
                     report.deleted += u64::from(!self.desk.inbox.keep);
+                    // Not before: an object that was not reached, or is still there, has proved nothing. Strikes that
+                    // stay because we die here are swept a day later.
+                    if self.suspects.contains(&path)
+                        && let Err(cause) = strikes::forgive(&self.desk.store, &path).await
+                    {
+                        report.fail(path, cause);
+                    }
                 }
                 // Not to be read again in a loop while somebody goes on writing it.
                 Gone::Stays => {

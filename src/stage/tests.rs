@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::farm::heartbeat::Heart;
 use crate::farm::settings::{Change, Timeline};
-use crate::model::{Shard, SpanId, Table, TraceId};
+use crate::farm::strikes;
+use crate::model::{BootId, Shard, SpanId, Table, TraceId};
 use crate::store::fault::{Bucket, Client, Fate, Incident, Script};
 use crate::store::{Key, Prefix};
 
@@ -281,6 +282,42 @@ async fn inputs_stand_for_the_grace_and_with_a_grace_of_zero_go_at_once() {
         }
         world.check_rest(&SPANS).await;
     }
+}
+
+/// Strikes go with their object, and not before: neither when it could not be put into the quarantine, nor when the
+/// worker was stopped before it came to it.
+#[tokio::test(start_paused = true)]
+async fn strikes_stay_until_their_object_is_done() {
+    let world = World::new();
+    world.bucket.put("inbox/deadly.json", line(&SPANS[..1]));
+    world.bucket.put("inbox/suspect.json", line(&SPANS[1..2]));
+    let strike = |path: &str, alone| {
+        let boot = BootId::new(world.clock.ulid());
+        let body = format!(
+            r#"{{"object":"{path}","alone":{alone},"worker":"w","version":"1","last_seen":"2026-11-22T14:00:00Z"}}"#
+        );
+        world.bucket.put(&Key::Strike(strikes::object_id(path), boot).path(), body);
+    };
+    (0..3).for_each(|_| strike("inbox/deadly.json", true));
+    strike("inbox/suspect.json", false);
+    let no_quarantine = world.client(Box::new(|call| match call.path.starts_with("quarantine/") {
+        true => Fate::before(Incident::Fail),
+        false => Fate::calm(),
+    }));
+    let mut at = world.sit(&no_quarantine).await;
+    at.round.stop.cancel();
+    index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!(world.bucket.paths("farm/strikes/").len(), 4, "stopped before it came to them");
+    at.round.stop = tokio_util::sync::CancellationToken::new();
+    let report = index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!((report.done, report.failed.len()), (1, 1), "{report:?}");
+    assert_eq!(world.bucket.paths("inbox/"), ["inbox/deadly.json"]);
+    assert_eq!(world.bucket.paths("farm/strikes/").len(), 3, "it could not be put into the quarantine");
+    let at = world.sit(&world.calm()).await;
+    index::run(&at.desk, &at.round).await.unwrap();
+    assert_eq!(world.bucket.paths("inbox/"), [""; 0]);
+    assert_eq!(world.bucket.paths("farm/strikes/"), [""; 0]);
+    assert_eq!(world.bucket.paths("quarantine/deadly/").len(), 2);
 }
 
 /// A batch may be full of what is skipped, without a row and without the end of an object.

@@ -132,6 +132,8 @@ pub enum Prefix {
     Workers,
     /// `farm/strikes/`
     Strikes,
+    /// `farm/strikes/<object id>/`
+    StrikesOf(u64),
     /// `farm/forget/`
     Forget,
     /// `farm/pinned/`
@@ -422,6 +424,7 @@ impl Prefix {
             Self::Catalogue => "farm/handlers/".to_owned(),
             Self::Workers => "farm/workers/".to_owned(),
             Self::Strikes => "farm/strikes/".to_owned(),
+            Self::StrikesOf(object) => format!("farm/strikes/{object:016x}/"),
             Self::Forget => "farm/forget/".to_owned(),
             Self::Pinned => "farm/pinned/".to_owned(),
             Self::Ledger => "farm/ledger/".to_owned(),
