@@ -61,9 +61,7 @@ pub struct Desk {
     pub blocks: Blocks,
     /// Time and chance.
     pub clock: Clock,
-    /// The store's time (rule 8).
-    pub store_clock: StoreClock,
-    /// The worker's heartbeat, which names what it has in hand.
+    /// The worker's heartbeat, which names what it has in hand and tells the store's time.
     pub heart: Heart,
     /// The newest settings, at most 5 minutes old.
     pub settings: Arc<Settings>,
@@ -90,6 +88,11 @@ impl Desk {
         let blocks = self.blocks.with_store(store.clone());
         let inbox = Inbox { store: self.inbox.store.for_stage(stage), keep: self.inbox.keep };
         Self { store, blocks, inbox, ..self.clone() }
+    }
+
+    /// The store's time (rule 8).
+    pub fn store_clock(&self) -> &StoreClock {
+        self.heart.store_clock()
     }
 
     /// Lists blocks and reads their footers ([`View::list`]).

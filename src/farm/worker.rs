@@ -225,7 +225,6 @@ impl Worker {
             // Footers and digests of a store with a few thousand blocks.
             blocks: Blocks::new(self.store.clone(), self.options.memory_bytes / 8),
             clock: self.clock.clone(),
-            store_clock: heart.store_clock().clone(),
             heart: heart.clone(),
             settings: Arc::new(settings),
             settings_read: self.clock.monotonic(),

@@ -40,7 +40,7 @@ pub async fn plan(desk: &Desk, round: &Round) -> Result<Plan> {
 
 /// The plan and the damaged blocks that have not been marked yet.
 async fn look(desk: &Desk, forced: BTreeSet<(Table, Hour, Shard)>) -> Result<(Plan, Vec<Damaged>)> {
-    let Some(now) = desk.store_clock.now() else {
+    let Some(now) = desk.store_clock().now() else {
         bail!("the store's time is not known yet: the first heartbeat is missing");
     };
     let keep_for = desk.settings.keep_for.clone();

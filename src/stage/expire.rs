@@ -96,7 +96,7 @@ struct Times {
 impl Times {
     /// `None` before the first heartbeat.
     async fn learn(desk: &Desk, ledger: &Ledger) -> Result<Option<Self>> {
-        let Some(now) = desk.store_clock.now() else { return Ok(None) };
+        let Some(now) = desk.store_clock().now() else { return Ok(None) };
         let oldest = oldest_unread(desk, ledger).await.context("find the oldest object of the inbox")?;
         let backlog = oldest.map_or(SignedDuration::ZERO, |oldest| now.duration_since(oldest));
         Ok(Some(Self { now, backlog }))

@@ -41,7 +41,12 @@ impl Fence {
     /// An item begins: call this before its listing is taken.
     pub fn begin(desk: &Desk) -> Self {
         let limit = (!desk.grace.is_zero()).then(|| desk.grace / 2);
-        Self { began: desk.clock.monotonic(), clock: desk.clock.clone(), store_clock: desk.store_clock.clone(), limit }
+        Self {
+            began: desk.clock.monotonic(),
+            clock: desk.clock.clone(),
+            store_clock: desk.store_clock().clone(),
+            limit,
+        }
     }
 
     /// Asked right before each write of a mutable name or a pin.
@@ -62,16 +67,13 @@ impl Fence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::farm::heartbeat::Heart;
     use crate::stage::testing::{GRACE, World};
 
     #[tokio::test(start_paused = true)]
     async fn an_item_that_took_longer_than_half_the_grace_changes_nothing_more() {
         let world = World::new();
         let mut at = world.desk().await;
-        let heart = Heart::new(world.clock.clone(), "test".parse().unwrap());
-        at.desk.store_clock = heart.store_clock().clone();
-        heart.beat(&at.desk.store).await.unwrap();
+        let heart = at.desk.heart.clone();
         let fence = Fence::begin(&at.desk);
         world.sleep(GRACE.as_secs() / 2).await;
         assert_eq!((fence.allows_write(), fence.allows_delete()), (Ok(()), Err(Fenced::NoHeartbeat)));

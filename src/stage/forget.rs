@@ -62,7 +62,7 @@ pub struct Looked(Arc<Mutex<HashSet<u128>>>);
 pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     let mut report = StageReport::default();
     let tombstones = tombstones(desk).await?;
-    let Some(now) = desk.store_clock.now() else { return Ok(report) };
+    let Some(now) = desk.store_clock().now() else { return Ok(report) };
     if tombstones.is_empty() {
         return Ok(report);
     }

@@ -61,7 +61,7 @@ pub async fn plan(desk: &Desk, round: &Round) -> Result<Plan> {
 }
 
 async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
-    let Some(now) = desk.store_clock.now() else {
+    let Some(now) = desk.store_clock().now() else {
         bail!("the store's time is not known yet: the first heartbeat is missing");
     };
     let keep = desk.inbox.keep;

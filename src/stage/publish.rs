@@ -42,7 +42,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     let desk = desk.for_stage(Stage::Publish);
     let mut done = StageReport::default();
     // Objects are dated by the store, never moved by `--now`.
-    let (Some(now), Some(unmoved)) = (desk.store_clock.now(), desk.store_clock.unmoved()) else {
+    let (Some(now), Some(unmoved)) = (desk.store_clock().now(), desk.store_clock().unmoved()) else {
         done.skipped += 1;
         return Ok(done);
     };
@@ -100,7 +100,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
 /// Which parts a round would look at and which of them are stale, in words: what `run --dry-run` prints. Reads only.
 pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
     let desk = desk.for_stage(Stage::Publish);
-    let Some(now) = desk.store_clock.now() else {
+    let Some(now) = desk.store_clock().now() else {
         return Ok(vec!["publish: the store's time is not known yet".to_owned()]);
     };
     let count = *desk.settings.shards.at(Hour::of(now));
@@ -139,7 +139,7 @@ pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> R
             deleted += 1;
         }
     }
-    if let Some(now) = desk.store_clock.now() {
+    if let Some(now) = desk.store_clock().now() {
         let count = *desk.settings.shards.at(Hour::of(now));
         deleted += list::tidy(desk, fence, &Pages::default().written(&desk.store).await?, count, now).await?.deleted;
     }

@@ -1,4 +1,4 @@
-//! A simulated store with requests in it, for tests of what serves and expires.
+//! A simulated store with requests in it, for tests of the stages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub bucket: Bucket,
     pub settings: Settings,
     pub catalogue: (u64, Catalogue),
+    pub grace: Duration,
     pub keep_inbox: bool,
 }
 
@@ -47,7 +48,8 @@ impl World {
     pub(crate) fn new() -> Self {
         let clock = Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1);
         let bucket = Bucket::new(clock.clone(), 1_000);
-        Self { clock, bucket, settings: Settings::default(), catalogue: (0, Catalogue::default()), keep_inbox: false }
+        let (settings, catalogue) = (Settings::default(), (0, Catalogue::default()));
+        Self { clock, bucket, settings, catalogue, grace: GRACE, keep_inbox: false }
     }
 
     pub(crate) fn calm(&self) -> Client {
@@ -71,12 +73,11 @@ impl World {
             blocks: Blocks::new(store.clone(), 1 << 20),
             store,
             clock: self.clock.clone(),
-            store_clock: heart.store_clock().clone(),
-            heart: heart.clone(),
+            heart,
             settings: Arc::new(self.settings.clone()),
             settings_read: self.clock.monotonic(),
             catalogue: Arc::new(self.catalogue.clone()),
-            grace: GRACE,
+            grace: self.grace,
             once: true,
             memory_bytes: 64 << 20,
             file_bytes: compact::FILE_BYTES,

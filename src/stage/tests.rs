@@ -1,84 +1,20 @@
 //! Index and compaction on a simulated store: what they promise when workers die, sleep, or work at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
 use jiff::Timestamp;
 
+use super::testing::{GRACE, World};
 use super::*;
-use crate::farm::heartbeat::Heart;
 use crate::farm::settings::{Change, Timeline};
 use crate::farm::strikes;
 use crate::model::{BootId, Shard, SpanId, Table, TraceId};
-use crate::store::fault::{Bucket, Client, Fate, Incident, Script};
+use crate::store::fault::{Fate, Incident};
 use crate::store::{Key, Prefix};
 
-const GRACE: Duration = Duration::from_secs(600);
-
-/// A store and its clock: 2026-11-22T14:30:00.
-struct World {
-    clock: Clock,
-    bucket: Bucket,
-    settings: Settings,
-    grace: Duration,
-    keep_inbox: bool,
-}
-
-/// A worker's desk, and what keeps it alive.
-struct At {
-    desk: Desk,
-    round: Round,
-    heart: Heart,
-}
-
 impl World {
-    fn new() -> Self {
-        let clock = Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1);
-        let bucket = Bucket::new(clock.clone(), 1_000);
-        Self { clock, bucket, settings: Settings::default(), grace: GRACE, keep_inbox: false }
-    }
-
-    fn calm(&self) -> Client {
-        self.bucket.client("calm", Box::new(|_| Fate::calm()))
-    }
-
-    fn client(&self, script: Script) -> Client {
-        self.bucket.client("odd", script)
-    }
-
-    /// Sits down at the store as seen through `client`.
-    async fn sit(&self, client: &Client) -> At {
-        let bucket = self.bucket.clone();
-        let now = Arc::new(move || bucket.now());
-        let store = Store::over_with_time(Arc::new(client.clone()), "memory://", self.clock.clone(), now);
-        let name: WorkerName = "test".parse().unwrap();
-        let heart = Heart::new(self.clock.clone(), name.clone());
-        heart.beat(&store).await.unwrap();
-        let desk = Desk {
-            inbox: Inbox { store: store.clone(), keep: self.keep_inbox },
-            blocks: Blocks::new(store.clone(), 1 << 20),
-            store,
-            clock: self.clock.clone(),
-            store_clock: heart.store_clock().clone(),
-            heart: heart.clone(),
-            settings: Arc::new(self.settings.clone()),
-            settings_read: self.clock.monotonic(),
-            catalogue: Arc::default(),
-            grace: self.grace,
-            once: true,
-            memory_bytes: 64 << 20,
-            file_bytes: compact::FILE_BYTES,
-            worker: name,
-        };
-        At { round: Round::alone(&self.clock), desk, heart }
-    }
-
-    async fn sleep(&self, seconds: u64) {
-        self.clock.sleep(Duration::from_secs(seconds)).await;
-    }
-
     /// How often each row is visible, by what a reader reads: (trace, span) → copies.
     async fn rows(&self, table: Table) -> BTreeMap<(TraceId, SpanId), usize> {
         let at = self.sit(&self.calm()).await;
@@ -102,8 +38,8 @@ impl World {
         self.rows(table).await.into_keys().collect()
     }
 
-    /// One worker does everything there is to do, as time passes.
-    async fn drain(&self) {
+    /// One worker indexes and compacts everything there is, as time passes.
+    async fn work_off(&self) {
         for _ in 0..3 {
             let at = self.sit(&self.calm()).await;
             for report in [index::run(&at.desk, &at.round).await, compact::run(&at.desk, &at.round).await] {
@@ -184,7 +120,7 @@ async fn a_batch_is_indexed_and_indexed_again_it_changes_nothing() {
     assert_eq!(body, bad_object(), "as it was");
     put_two(&world);
     world.sleep(60).await;
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&SPANS).await;
     assert_eq!(world.bucket.paths("quarantine/"), bad, "the same bytes are the same object");
 }
@@ -224,7 +160,7 @@ async fn dying_between_any_two_calls_loses_nothing() {
                     } else {
                         compact::run(&at.desk, &at.round).await.unwrap();
                         world.sleep(GRACE.as_secs() + 1).await;
-                        at.heart.beat(&at.desk.store).await.unwrap();
+                        at.desk.heart.beat(&at.desk.store).await.unwrap();
                         compact::run(&at.desk, &at.round).await.unwrap();
                     }
                 });
@@ -233,7 +169,7 @@ async fn dying_between_any_two_calls_loses_nothing() {
                 if world.bucket.paths("inbox/").is_empty() {
                     assert_eq!(seen.len(), SPANS.len(), "{stage}, call {call}:\n{}", world.bucket.log());
                 }
-                world.drain().await;
+                world.work_off().await;
                 world.check_rest(&SPANS).await;
             }
             if !died {
@@ -256,7 +192,7 @@ async fn two_workers_at_once_do_it_twice_and_it_counts_once() {
     assert!(a.unwrap().failed.is_empty() && b.unwrap().failed.is_empty());
     assert_eq!(world.keys(Table::Spans).await.len(), SPANS.len());
     world.sleep(GRACE.as_secs() + 1).await;
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&SPANS).await;
 }
 
@@ -275,7 +211,7 @@ async fn inputs_stand_for_the_grace_and_with_a_grace_of_zero_go_at_once() {
         if !grace.is_zero() {
             assert_eq!(world.bucket.paths("spans/shard=all"), inputs);
             world.sleep(GRACE.as_secs() - 31).await;
-            at.heart.beat(&at.desk.store).await.unwrap();
+            at.desk.heart.beat(&at.desk.store).await.unwrap();
             assert_eq!(compact::run(&at.desk, &at.round).await.unwrap().deleted, 0);
             world.sleep(40).await;
             assert_eq!(compact::run(&at.desk, &at.round).await.unwrap().deleted, 4);
@@ -330,7 +266,7 @@ async fn a_message_larger_than_a_batch_is_not_the_end_of_the_inbox() {
     world.bucket.put("inbox/small.json", line(&SPANS[1..2]));
     let at = world.sit(&world.calm()).await;
     world.sleep(61).await;
-    at.heart.beat(&at.desk.store).await.unwrap();
+    at.desk.heart.beat(&at.desk.store).await.unwrap();
     let report = index::run(&at.desk, &at.round).await.unwrap();
     assert_eq!((report.done, report.rows_in, world.bucket.paths("inbox/").len()), (2, 1, 0), "{report:?}");
     assert_eq!(world.bucket.paths("quarantine/too-large/").len(), 2);
@@ -351,7 +287,7 @@ async fn a_worker_that_slept_deletes_nothing() {
     assert_eq!((report.done, report.skipped, report.more), (0, 2, true), "{report:?}");
     assert_eq!(world.bucket.paths("inbox/").len(), 2);
     let mut at = at;
-    at.heart.beat(&at.desk.store).await.unwrap();
+    at.desk.heart.beat(&at.desk.store).await.unwrap();
     at.desk.settings_read = world.clock.monotonic();
     client.follow(Box::new(|_| Fate::calm()));
     assert_eq!(index::run(&at.desk, &at.round).await.unwrap().done, 2, "a later round indexes them again");
@@ -363,7 +299,7 @@ async fn a_worker_that_slept_deletes_nothing() {
     put_two(&world);
     index::run(&at.desk, &at.round).await.unwrap_err();
     assert_eq!(world.bucket.paths("inbox/").len(), 2, "no heartbeat for a minute");
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&SPANS).await;
 }
 
@@ -382,7 +318,7 @@ async fn an_object_whose_body_is_cut_is_left_and_the_others_are_indexed() {
     assert_eq!(world.bucket.paths("inbox/"), ["inbox/a.jsonl"]);
     let report = index::run(&at.desk, &at.round).await.unwrap();
     assert_eq!((report.skipped, report.failed.len()), (1, 0), "not tried again at once");
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&SPANS).await;
 }
 
@@ -401,7 +337,7 @@ async fn an_object_that_grows_while_it_is_indexed_stays() {
     let report = index::run(&at.desk, &at.round).await.unwrap();
     assert_eq!((report.done, report.skipped), (1, 1), "{report:?}");
     assert_eq!(world.bucket.paths("inbox/"), ["inbox/a.jsonl"]);
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&[&SPANS[..], &[(4, 1)]].concat()).await;
 }
 
@@ -425,7 +361,7 @@ async fn a_kept_inbox_is_indexed_once_and_the_ledger_forgets_what_is_gone() {
     world.bucket.remove("inbox/b.jsonl");
     index::run(&at.desk, &at.round).await.unwrap();
     assert_eq!(world.bucket.paths("farm/ledger/"), [""; 0]);
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&[&SPANS[..], &[(4, 1)]].concat()).await;
 }
 
@@ -466,7 +402,7 @@ async fn four_shards_hold_each_row_once() {
     for (number, spans) in spans.chunks(13).enumerate() {
         world.bucket.put(&format!("inbox/{number}"), line(spans));
     }
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&spans).await;
     assert_eq!(world.bucket.paths("spans/").len(), 4);
     let at = world.sit(&world.calm()).await;
@@ -479,7 +415,7 @@ async fn four_shards_hold_each_row_once() {
 async fn a_forgotten_trace_goes_from_blocks_and_from_the_quarantine() {
     let world = World::new();
     put_two(&world);
-    world.drain().await;
+    world.work_off().await;
     assert_eq!(world.bucket.paths("quarantine/").len(), 2, "it holds traces 101 and 3");
     let at = world.sit(&world.calm()).await;
     at.desk.store.create(&Key::Forget(ids((101, 1)).0), "{}".into()).await.unwrap();
@@ -490,14 +426,14 @@ async fn a_forgotten_trace_goes_from_blocks_and_from_the_quarantine() {
     let left: Vec<_> = SPANS.into_iter().filter(|span| span.0 != 101).collect();
     assert_eq!(world.keys(Table::Spans).await, left.iter().map(|span| ids(*span)).collect());
     assert_eq!(world.bucket.paths("quarantine/"), [""; 0]);
-    at.heart.beat(&at.desk.store).await.unwrap();
+    at.desk.heart.beat(&at.desk.store).await.unwrap();
     let blocks = world.bucket.paths("spans/");
     forget::run(&at.desk, &at.round).await.unwrap();
     assert_eq!(world.bucket.paths("spans/"), blocks, "a second sweep finds nothing");
     // The object is sent again: it is left out as it is indexed.
     put_two(&world);
     world.sleep(GRACE.as_secs() + 1).await;
-    world.drain().await;
+    world.work_off().await;
     world.check_rest(&left).await;
     world.sleep(21 * 24 * 3600).await;
     let at = world.sit(&world.calm()).await;

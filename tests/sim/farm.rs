@@ -68,7 +68,6 @@ impl Boot {
             inbox: Inbox { store: store.clone(), keep: false },
             blocks: Blocks::new(store.clone(), 1 << 20),
             clock: clock.clone(),
-            store_clock: heart.store_clock().clone(),
             heart: heart.clone(),
             grace: settings.grace.0,
             settings: Arc::new(settings),

@@ -73,7 +73,7 @@ pub fn outdated(
 /// One round over the pins of my slice of handlers: makes versions one, deletes what goes.
 pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     let mut done = StageReport::default();
-    let Some(now) = desk.store_clock.now() else { return Ok(done) };
+    let Some(now) = desk.store_clock().now() else { return Ok(done) };
     let fence = Fence::begin(desk);
     let pins = Pins::all(&desk.store).await?;
     let forgotten = forgotten(&desk.store).await?;
