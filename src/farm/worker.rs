@@ -530,13 +530,13 @@ impl<'a> Shift<'a> {
     /// Does `work`; when meanwhile the peers become others than those by which it was divided, `stop` makes the item in
     /// hand the last. While they cannot be asked they count as unchanged: before the next stage it is said how long.
     async fn until_regrouped<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> T {
+        if self.finishes {
+            return work.await;
+        }
         let mut work = std::pin::pin!(work);
         let others_now = async {
             loop {
                 self.worker.clock.sleep(PEERS_EVERY).await;
-                if self.finishes {
-                    continue;
-                }
                 let Ok(others) = self.heart.others(&self.worker.store).await else { continue };
                 if self.directory.peers(&others).await.is_ok_and(|peers| peers != self.peers) {
                     return;

@@ -17,7 +17,7 @@ use crate::query::columns::Spans;
 use crate::query::pin::{self, Pins};
 use crate::query::trace::{self, Lookup};
 use crate::store::Store;
-use crate::store::fault::{Bucket, Client, Fate, Script, Stored};
+use crate::store::fault::{Bucket, Client, Fate, Incident, Script, Stored};
 use crate::table::read::Blocks;
 
 pub(crate) const GRACE: Duration = Duration::from_secs(600);
@@ -184,6 +184,19 @@ impl World {
     pub(crate) fn modified(&self, path: &str) -> Timestamp {
         self.bucket.read(path).unwrap_or_else(|| panic!("{path} is not there")).modified
     }
+}
+
+/// Dies at a call of the store, counted from 1: before it has an effect, or after.
+pub(crate) fn crash_at(call: usize, after: bool) -> Script {
+    let mut number = 0;
+    Box::new(move |_| {
+        number += 1;
+        match (number == call, after) {
+            (false, _) => Fate::calm(),
+            (true, false) => Fate::before(Incident::Crash),
+            (true, true) => Fate::after(Incident::Crash),
+        }
+    })
 }
 
 /// A report without failures.

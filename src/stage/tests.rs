@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use jiff::Timestamp;
 
-use super::testing::{GRACE, World};
+use super::testing::{GRACE, World, crash_at};
 use super::*;
 use crate::farm::settings::{Change, Timeline};
 use crate::farm::strikes;
@@ -144,15 +144,7 @@ async fn dying_between_any_two_calls_loses_nothing() {
                     index::run(&at.desk, &at.round).await.unwrap();
                     world.sleep(2 * 3600).await;
                 }
-                let mut number = 0;
-                let client = world.client(Box::new(move |_| {
-                    number += 1;
-                    match (number == call, after) {
-                        (false, _) => Fate::calm(),
-                        (true, false) => Fate::before(Incident::Crash),
-                        (true, true) => Fate::after(Incident::Crash),
-                    }
-                }));
+                let client = world.client(crash_at(call, after));
                 let ended = client.live(async {
                     let at = world.sit(&client).await;
                     if stage == "index" {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::farm::settings::Timeline;
 use crate::model::{HandlerId, SpanId, TraceId};
-use crate::stage::testing::{GRACE, MINUTE, START, Sent, World, clean, span_id, trace_id};
+use crate::stage::testing::{GRACE, MINUTE, START, Sent, World, clean, crash_at, span_id, trace_id};
 use crate::stage::{expire, index};
 use crate::store::Key;
 use crate::store::fault::{CallKind, Fate, Faults, Gate, Incident};
@@ -130,15 +130,7 @@ async fn dying_between_any_two_calls_loses_no_newest_trace() {
         call += 1;
         for after in [false, true] {
             world.reset(filled.clone());
-            let mut number = 0;
-            let client = world.client(Box::new(move |_| {
-                number += 1;
-                match (number == call, after) {
-                    (false, _) => Fate::calm(),
-                    (true, false) => Fate::before(Incident::Crash),
-                    (true, true) => Fate::after(Incident::Crash),
-                }
-            }));
+            let client = world.client(crash_at(call, after));
             let ended = client.live(async {
                 let at = world.sit(&client).await;
                 expire::run(&at.desk, &at.round).await.unwrap();
