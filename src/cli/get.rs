@@ -111,15 +111,15 @@ fn tree(trace: &Trace, tree: &Tree) -> Result<String> {
     let services: BTreeSet<&str> = tree.nodes.iter().map(|node| node.service.as_str()).collect();
     let revisions = match trace.revisions()? {
         0 => String::new(),
-        n => format!(", {n} revisions"),
+        n => format!(", {}", out::counted(n as u64, "revision")),
     };
     let head = format!(
-        "{}  {}  {}, {} spans, {} services{revisions}\n\n",
+        "{}  {}  {}, {}, {}{revisions}\n\n",
         out::bold(&trace.id.to_string()),
         out::moment(tree.start as i64),
         out::duration(tree.duration_ns),
-        out::count(tree.nodes.len() as u64),
-        services.len(),
+        out::counted(tree.nodes.len() as u64, "span"),
+        out::counted(services.len() as u64, "service"),
     );
     let columns = [
         Column::Right("after"),

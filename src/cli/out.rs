@@ -153,6 +153,11 @@ pub fn bytes(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// `1 span`, `1,234 spans`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A number with its thousands apart, eg `114,449`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -518,7 +518,10 @@ impl<'a> Shift<'a> {
             return Ok(false);
         };
         if peers != self.peers {
-            tracing::info!(rank, peers = peers.names.len(), "worker {} of {}", rank + 1, peers.names.len());
+            // Who is alone, and was before, need not be told.
+            if peers.names.len().max(self.peers.names.len()) > 1 {
+                tracing::info!(rank, peers = peers.names.len(), "worker {} of {}", rank + 1, peers.names.len());
+            }
             (self.round.rank, self.round.peers) = (rank, peers.names.len());
             self.peers = peers;
             // Where there was nothing for me there may be something now.

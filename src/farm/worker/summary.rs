@@ -197,7 +197,10 @@ impl fmt::Display for Summary {
             writeln!(f, "  {name}: {} done, {} left, {:.1} s", stage.done, stage.skipped, stage.seconds)?;
         }
         let requests = self.requests.total().requests;
-        writeln!(f, "  {requests} requests, ${:.6} at list price", self.dollars)?;
+        match self.dollars > 0.0 {
+            true => writeln!(f, "  {requests} requests, ${:.6} at list price", self.dollars)?,
+            false => writeln!(f, "  {requests} requests")?,
+        }
         self.failed.iter().try_for_each(|Failed { stage, item, why }| writeln!(f, "  failed: {stage} {item}: {why}"))
     }
 }
