@@ -1,5 +1,4 @@
 //! Health, metrics and systemd's notifications of the program as it runs, asked as probes, Prometheus and systemd do.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_start_has_time_but_not_for_ever() {
-        let starts = |minutes| Watch { began: at(100 - minutes), ..Watch::default() };
+        let starts = |minutes: u32| Watch { began: at(100 - minutes), ..Watch::default() };
         assert_eq!(judged(starts(0)).0, Status::Ok);
         assert_eq!(judged(starts(14)).0, Status::Degraded, "the first heartbeat is overdue");
         assert_eq!(judged(starts(16)).0, Status::Stuck);

@@ -22,10 +22,9 @@ pub(super) fn text(summary: &Summary, peak_memory_bytes: Option<u64>) -> String 
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", parts.join(", "));
     };
-    let indexed = summary.objects > 0;
-    if indexed {
+    if summary.objects > 0 {
+        line(&[format!("indexed {}", out::counted(summary.objects, "object")), out::bytes(summary.bytes_in)]);
         line(&[
-            format!("indexed {}", out::counted(summary.objects, "object")),
             out::counted(summary.spans, "span"),
             // A trace whose spans came in several batches counts in each.
             format!("{} (counted by batch)", out::counted(summary.traces, "trace")),
@@ -33,8 +32,7 @@ pub(super) fn text(summary: &Summary, peak_memory_bytes: Option<u64>) -> String 
         ]);
     }
     line(&[
-        if indexed { format!("{} in", out::bytes(summary.bytes_in)) } else { String::new() },
-        format!("{} out", out::bytes(summary.bytes_out)),
+        format!("{} written", out::bytes(summary.bytes_out)),
         format!("{} deleted", out::counted(summary.deleted, "object")),
         time,
         if summary.peers > 1 { format!("{} workers", summary.peers) } else { String::new() },
@@ -154,6 +152,31 @@ mod tests {
         };
         let shown = text(&summary, Some(400 << 20));
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @r"
+        indexed 123,456 objects, 90.0 GiB
+        100,000,000 spans, 1,000,000 traces (counted by batch), 112 handlers
+        45.0 GiB written, 123,442 objects deleted, 2.50 s, 40 workers, 400.0 MiB memory
+
+        STAGE       DONE  LEFT  FAILED         ROWS      READ   WRITTEN       S   CPU S
+        compact        0     0       0            0       0 B       0 B     0.0     0.0
+        index    123,456     0      14  100,000,000  90.0 GiB  45.0 GiB  3600.0  7200.5
+
+        REQUEST     NUMBER  RECEIVED  SENT  LIST PRICE
+        get      1,234,567   1.0 GiB   0 B   $0.493827
+        put              0       0 B   7 B
+        all      1,234,567                   $0.493827
+
+        failed: index inbox/000�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/001�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/002�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/003�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/004�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/005�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/006�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/007�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/008�[31m (3 times): read it: 503 Slow Down
+        failed: index inbox/009�[31m (3 times): read it: 503 Slow Down
+        … and 4 more; -o json names all
+        ");
     }
 }

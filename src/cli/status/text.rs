@@ -117,12 +117,13 @@ fn workers(status: &Status) -> String {
         (std::cmp::Reverse(trouble(worker)), rank, worker.name.clone())
     });
     let mixed = status.versions.len() > 1;
+    let shards = usize::from(*status.settings.shards.last());
     let rows = living.iter().take(WORKERS).map(|worker| {
         let vitals = worker.vitals.clone().unwrap_or_default();
         let mut row = vec![
             worker.name.clone(),
             vitals.rank.map_or_else(|| "-".to_owned(), |rank| format!("{}/{}", rank + 1, vitals.peers)),
-            worker.slice.as_ref().map_or_else(|| "-".to_owned(), part),
+            worker.slice.as_ref().map_or_else(|| "-".to_owned(), |slice| part(slice, vitals.peers <= shards)),
             vitals.stage.unwrap_or_else(|| "-".to_owned()),
             out::count(vitals.objects),
             match (vitals.failing_items, vitals.failing_cycles) {
@@ -151,12 +152,12 @@ fn workers(status: &Status) -> String {
     text
 }
 
-fn part(slice: &Slice) -> String {
-    match slice.shards {
+/// By shards where each worker has some, else by weight: lists are divided all the same.
+fn part(slice: &Slice, by_shards: bool) -> String {
+    match slice.shards.filter(|_| by_shards) {
         _ if slice.from == 0.0 && slice.until == 1.0 => "all".to_owned(),
         Some((first, last)) if first == last => format!("shard {first}"),
         Some((first, last)) => format!("shards {first}-{last}"),
-        // More workers than shards: lists are divided all the same.
         None => format!("{:.0}-{:.0} %", slice.from * 100.0, slice.until * 100.0),
     }
 }

@@ -60,7 +60,17 @@ fn shown(status: &Status) -> String {
 
 #[test]
 fn one_worker_is_a_few_lines() {
-    insta::assert_snapshot!(shown(&status(vec![worker(0, 1)])), @"");
+    insta::assert_snapshot!(shown(&status(vec![worker(0, 1)])), @r"
+    s3://traces  2026-11-22 14:30:00
+
+    inbox       1,234 (5.0 MiB, the oldest 2 min)
+    latest      none of 0 handlers
+    published   never
+    today       12,345 requests, $0.060000 at list price
+
+    WORKER   RANK  PART  STAGE  INDEXED  FAIL     MEMORY  SEEN
+    farm-00  1/1   all   index    1,000     -  200.0 MiB   3 s
+    ");
 }
 
 #[test]
@@ -91,5 +101,39 @@ fn of_forty_workers_those_that_need_somebody_are_shown() {
     status.warnings = vec!["farm-20 has failed 4 cycles in a row and gives up after 10: see its log.".to_owned()];
     let shown = shown(&status);
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    s3://traces  2026-11-22 14:30:00
+
+    inbox       1,234 (5.0 MiB, the oldest 2 min)
+    latest      none of 0 handlers
+    published   never
+    today       12,345 requests, $0.060000 at list price
+    quarantine  truncated: 2 (100 B, the oldest 25 h)
+                quarantine/truncated/x.json@1.error.json
+    strikes     inbox/deadly: 3, 1 of them alone
+    fails       index inbox/�[31ma.json: 7 times in 30 min, by farm-30: read
+                s3://traces/inbox: 503 Slow Down
+    fails       index inbox/b.json: 2 times in 30 min, by farm-30: read
+                s3://traces/inbox: 503 Slow Down
+                … and 1 more
+
+    WORKER   RANK   PART     STAGE  INDEXED          FAIL     MEMORY  SEEN  VERSION
+    farm-20  21/40  50-52 %  index    1,020  0 + 4 cycles  200.0 MiB   3 s  0.1.0
+    farm-30  31/40  75-78 %  index    1,030             3  200.0 MiB   3 s  0.1.0
+    farm-00  1/40   0-2 %    index    1,000             -  200.0 MiB   3 s  0.1.0
+    farm-01  2/40   2-5 %    index    1,001             -  200.0 MiB   3 s  0.1.0
+    farm-02  3/40   5-8 %    index    1,002             -  200.0 MiB   3 s  0.1.0
+    farm-03  4/40   8-10 %   index    1,003             -  200.0 MiB   3 s  0.1.0
+    farm-04  5/40   10-12 %  index    1,004             -  200.0 MiB   3 s  0.1.0
+    farm-06  7/40   15-18 %  index    1,006             -  200.0 MiB   3 s  0.1.0
+    farm-07  8/40   18-20 %  index    1,007             -  200.0 MiB   3 s  0.1.0
+    farm-08  9/40   20-22 %  index    1,008             -  200.0 MiB   3 s  0.1.0
+    farm-09  10/40  22-25 %  index    1,009             -  200.0 MiB   3 s  0.1.0
+    farm-10  11/40  25-28 %  index    1,010             -  200.0 MiB   3 s  0.1.0
+    … and 27 more, which do as well or better
+    gone        farm-05 (6 min ago with 20 objects in hand)
+
+    !           farm-20 has failed 4 cycles in a row and gives up after 10: see its
+                log.
+    ");
 }
