@@ -248,8 +248,14 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let forgetting = reader.store.list(&Prefix::Forget).await?.objects.len() as u64;
     let strikes = strikes(reader).await?;
     let workers = workers(reader, now).await?;
-    let told = workers.iter().filter(|worker| worker.alive).min_by_key(|worker| worker.seen_seconds);
-    let backlog = told.and_then(vitals).and_then(|vitals| vitals.backlog).filter(|backlog| backlog.kept);
+    // As the one says that was seen last; programs of an older version do not say.
+    let backlog = workers
+        .iter()
+        .filter(|worker| worker.alive)
+        .filter_map(|worker| Some((worker.seen_seconds, worker.vitals.as_ref()?.backlog?)))
+        .min_by_key(|(seen, _)| *seen)
+        .map(|(_, backlog)| backlog)
+        .filter(|backlog| backlog.kept);
     let mut versions = BTreeMap::new();
     for worker in workers.iter().filter(|worker| worker.alive) {
         *versions.entry(worker.version.clone().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
