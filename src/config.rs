@@ -57,6 +57,8 @@ pub struct RunConfig {
     pub memory: Option<ByteSize>,
     /// `--grace`
     pub grace: Option<Span>,
+    /// `--health`
+    pub health: Option<String>,
 }
 
 impl Config {
@@ -104,7 +106,7 @@ mod tests {
         let refused = |text: &str| Config::parse(text).unwrap_err();
         assert_eq!(
             refused("[run]\nmemroy = '1GiB'"),
-            "`run.memroy`: unknown field `memroy`, expected one of `name`, `peers`, `inbox`, `keep_inbox`, `memory`, `grace`"
+            "`run.memroy`: unknown field `memroy`, expected one of `name`, `peers`, `inbox`, `keep_inbox`, `memory`, `grace`, `health`"
         );
         for (text, path) in [("[run]\nmemory = 'much'", "`run.memory`: "), ("[run]\ngrace = 10", "`run.grace`: ")] {
             assert!(refused(text).starts_with(path), "{}", refused(text));

@@ -30,7 +30,7 @@ pub mod quarantine;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -184,6 +184,10 @@ pub struct StageReport {
     pub bytes_out: u64,
     /// Objects deleted.
     pub deleted: u64,
+    /// Traces of which rows were indexed, each counted once a batch and hour.
+    pub traces: u64,
+    /// Hashes (XXH3-64) of the ids of handlers that were hit.
+    pub handlers: HashSet<u64>,
     /// Whether something can be done at once: a batch was not the end of the list, or an item's output makes work.
     pub more: bool,
 }
@@ -218,6 +222,8 @@ impl StageReport {
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.deleted += other.deleted;
+        self.traces += other.traces;
+        self.handlers.extend(other.handlers);
         self.more |= other.more;
     }
 }

@@ -61,6 +61,16 @@ pub fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes `screen` to the terminal as it is.
+///
+/// # Errors
+/// If standard output is closed.
+pub fn draw(screen: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(screen.as_bytes()).and_then(|()| out.flush()).context("write to standard output")?;
+    Ok(())
+}
+
 /// Prints `value` as indented JSON.
 pub fn json<T: Serialize>(value: &T) -> Result<()> {
     print(&serde_json::to_string_pretty(value).context("write JSON")?)
@@ -70,6 +80,41 @@ pub fn json<T: Serialize>(value: &T) -> Result<()> {
 pub fn colours() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+/// How large the terminal is, as (columns, rows); none in a pipe.
+pub fn terminal() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    // Some pseudo-terminals do not know.
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// `text` behind a `label` of [`LABEL`] columns, in lines that fit into `width` columns.
+pub fn labelled(label: &str, text: &str, width: Option<usize>) -> String {
+    let width = width.unwrap_or(usize::MAX).max(LABEL * 2);
+    let mut lines = String::new();
+    let mut line = format!("{label:<LABEL$}");
+    let mut length = line.chars().count();
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        let more = word.chars().count();
+        if !is_empty && length + 1 + more > width {
+            lines += line.trim_end();
+            lines.push('\n');
+            (line, length, is_empty) = (" ".repeat(LABEL), LABEL, true);
+        }
+        if !is_empty {
+            line.push(' ');
+            length += 1;
+        }
+        line += word;
+        length += more;
+        is_empty = false;
+    }
+    lines + line.trim_end() + "\n"
+}
+
+/// The width of labels.
+const LABEL: usize = 12;
 
 /// Which way a column stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +176,12 @@ pub fn red(text: &str) -> String {
 
 fn styled(text: &str, code: &str) -> String {
     if colours() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// US dollars, to the precision that there is.
+pub fn dollars(dollars: f64) -> String {
+    let digits = if dollars >= 1.0 { 2 } else { 6 };
+    format!("${dollars:.digits$}")
 }
 
 /// A duration as people read it: three digits and a unit, eg `12.3 ms`.
@@ -201,6 +252,19 @@ mod tests {
             ["0 ns", "999 ns", "1.50 µs", "12.3 ms", "99.0 s", "2.50 min", "2.22 h", "-2.70 s"]
         );
         assert_eq!(moment(1_795_310_270_000_000_000), "2026-11-22 01:17:50");
+    }
+
+    #[test]
+    fn labelled_text_wraps_at_words_and_never_loses_one() {
+        let text = "compacted 12 (3 MiB); as indexed none; 4 to merge";
+        assert_eq!(labelled("spans", text, None), format!("spans       {text}\n"));
+        insta::assert_snapshot!(labelled("spans", text, Some(34)), @r"
+        spans       compacted 12 (3 MiB);
+                    as indexed none; 4 to
+                    merge
+        ");
+        let long = "x".repeat(100);
+        assert_eq!(labelled("", &long, Some(20)), format!("{}{long}\n", " ".repeat(12)));
     }
 
     #[test]

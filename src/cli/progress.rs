@@ -45,7 +45,7 @@ impl Monitor for Bars {
         };
         let style = ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = BARS.add(ProgressBar::new(length)).with_style(style.progress_chars("━━╌"));
-        bar.set_prefix(name(stage));
+        bar.set_prefix(stage.name());
         bar.enable_steady_tick(Duration::from_millis(200));
         let old = self.bars.lock().unwrap_or_else(PoisonError::into_inner).insert(stage, bar);
         if let Some(old) = old {
@@ -61,16 +61,5 @@ impl Monitor for Bars {
         if let Some(bar) = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(&stage) {
             bar.finish_and_clear();
         }
-    }
-}
-
-fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Farm => "farm",
-        Stage::Index => "index",
-        Stage::Compact => "compact",
-        Stage::Publish => "publish",
-        Stage::Expire => "expire",
-        Stage::Read => "read",
     }
 }

@@ -1,5 +1,7 @@
 //! `tracefarm run`
 
+mod summary;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,9 @@ use super::progress::Bars;
 use super::{Exit, Session, complain, out, settings};
 use crate::error::{Mistake, Report, Result, ResultExt, find};
 use crate::farm::Settings;
+use crate::farm::health::{server, systemd};
 use crate::farm::peers::Provider;
+use crate::farm::record::{Memory, Record};
 use crate::farm::settings::Span;
 use crate::farm::worker::{GaveUp, Options, Summary, Worker, WouldExpire};
 use crate::model::WorkerName;
@@ -51,6 +55,9 @@ pub struct Args {
     /// The worker's name among its peers [default: as the provider calls it, or the host's name and the process's]
     #[arg(long, env = "TRACEFARM_NAME", hide_env_values = true)]
     name: Option<WorkerName>,
+    /// Answer /healthz and /metrics (Prometheus) there, eg 0.0.0.0:8079 [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT", env = "TRACEFARM_HEALTH", hide_env_values = true)]
+    health: Option<String>,
     /// Expire an archive that is older than it is kept
     #[arg(long, env = "TRACEFARM_YES", hide_env_values = true, value_parser = out::boolish())]
     yes: bool,
@@ -71,6 +78,15 @@ impl Args {
     /// Works, and prints what it came to.
     pub async fn run(self, session: &Session) -> Result<Exit> {
         let config = &session.config.run;
+        // Before anything that may take time: whoever asks how the worker is has an answer from the start.
+        let record = Record::new(session.clock.clone());
+        let _answering = match self.health.as_ref().or(config.health.as_ref()).filter(|_| !self.dry_run) {
+            Some(address) => {
+                let listener = server::listen(address).await?;
+                Some(task::spawn(server::serve(listener, record.clone(), session.clock.clone())))
+            }
+            None => None,
+        };
         let store = session.writer().await?;
         let keep_inbox = self.keep_inbox || config.keep_inbox.unwrap_or(false);
         let inbox = match self.inbox.as_ref().or(config.inbox.as_ref()) {
@@ -101,7 +117,7 @@ impl Args {
             yes: self.yes,
         };
         begin_settings(session, &store).await?;
-        let mut worker = Worker::new(store, session.clock.clone(), options);
+        let mut worker = Worker::new(store, session.clock.clone(), options).recorded_by(record);
         if let Some(inbox) = inbox {
             worker = worker.with_inbox(inbox);
         }
@@ -118,12 +134,16 @@ impl Args {
 pub async fn work(worker: Worker, output: out::Output) -> Result<Exit> {
     let stop = CancellationToken::new();
     let signals = task::spawn(stopped_by_signals(stop.clone()));
+    let telling = task::spawn(systemd::tell(worker.record().clone(), worker.clock().clone(), stop.clone()));
     let outcome = worker.run(&stop).await;
-    drop(signals);
+    drop((signals, telling));
+    systemd::ends();
     match outcome {
         Ok(summary) => {
             let exit = if summary.is_clean() { Exit::Done } else { Exit::Unfinished };
-            output.show(&Ran { summary, peak_memory_bytes: peak_memory_bytes() }, |ran| ran.summary.to_string())?;
+            let peak_memory_bytes = Memory::now().map(|memory| memory.peak_bytes);
+            let ran = Ran { summary, peak_memory_bytes };
+            output.show(&ran, |ran| summary::text(&ran.summary, ran.peak_memory_bytes))?;
             Ok(exit)
         }
         Err(report) => ended(report),
@@ -181,12 +201,6 @@ fn host_and_process() -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
     let host: String = host.chars().take(100).map(fits).collect();
     format!("{host}-{}", std::process::id())
-}
-
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// A lone worker's options: nobody else reads or works on the store.

@@ -1,13 +1,15 @@
 //! `tracefarm status`
 
-use std::fmt::Write;
+mod text;
+
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::{Exit, Session, out};
-use crate::error::Result;
+use crate::error::{Mistake, Result, find};
 use crate::farm::settings::Span;
-use crate::query::status::{self, Pile, Status};
-use crate::store::Stage;
+use crate::query::status::{self, Status};
+use crate::store::{Stage, Store};
 
 /// Say what waits, what stands, who works, and what fails
 #[derive(clap::Args, Debug)]
@@ -40,65 +42,50 @@ impl Args {
                 Some(session.inbox(url, &store, true).await?.for_stage(Stage::Read))
             }
         };
+        let first = look(session, inbox.as_ref()).await?;
+        let Some(pause) = self.watch else {
+            self.output.show(&first, |status| text::text(status, &text::Screen::of_terminal()))?;
+            return Ok(Exit::Done);
+        };
+        let redraws = std::io::stdout().is_terminal() && !self.output.is_json();
+        if redraws {
+            out::draw("\u{1b}[2J")?;
+        }
+        let mut status = Ok(first);
         loop {
-            // Settings and catalogue may change between two looks.
-            let reader = session.query().await?;
-            let status = status::status(&reader, inbox.as_ref().unwrap_or(&reader.store)).await?;
-            if self.watch.is_some() && out::colours() {
-                // To the top left, and clear what was below.
-                out::print("\u{1b}[H\u{1b}[2J")?;
+            match &status {
+                Ok(status) if redraws => redraw(&text::text(status, &text::Screen::of_terminal()))?,
+                Ok(status) => self.output.show(status, |status| text::text(status, &text::Screen::of_terminal()))?,
+                Err(report) if find::<Mistake>(report).is_some() => return status.map(|_| Exit::Done),
+                // It may answer the next time; the log goes to standard error and stays.
+                Err(report) => tracing::warn!("the store could not be asked: {report}"),
             }
-            self.output.show(&status, text)?;
-            let Some(pause) = self.watch else { return Ok(Exit::Done) };
             session.clock.sleep(pause.0.max(Duration::from_secs(1))).await;
+            // Settings and catalogue may change between two looks.
+            status = look(session, inbox.as_ref()).await;
         }
     }
 }
 
-fn text(status: &Status) -> String {
-    let mut text = format!("{}  {}\n\n", out::bold(&status.store), status.time.strftime("%F %T"));
-    let mut line = |name: &str, value: String| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<12}{value}");
-    };
-    line("inbox", pile(&status.inbox));
-    for table in &status.tables {
-        let hours = match (table.oldest, table.newest) {
-            (Some(oldest), Some(newest)) if oldest == newest => format!(", all of {oldest}"),
-            (Some(oldest), Some(newest)) => format!(", {} hours from {oldest} to {newest}", table.hours),
-            _ => String::new(),
-        };
-        let (indexed, compacted) = (pile(&table.level0), pile(&table.level1));
-        line(
-            &table.table,
-            format!("compacted {compacted}; as indexed {indexed}{hours}; {} to merge", table.to_compact),
-        );
-    }
-    line("latest", format!("{} of {} handlers", pile(&status.pins), status.pinned_handlers));
-    for (reason, objects) in &status.quarantine {
-        line("quarantine", format!("{}: {}", out::printable(reason), pile(objects)));
-    }
-    for block in &status.damaged_blocks {
-        line("damaged", block.clone());
-    }
-    if status.forgetting > 0 {
-        line("forgetting", format!("{} traces", status.forgetting));
-    }
-    line("published", status.published.map_or_else(|| "never".to_owned(), |time| time.strftime("%F %T").to_string()));
-    for worker in &status.workers {
-        let alive = if worker.alive { "works" } else { "is gone" };
-        let version = worker.version.as_deref().unwrap_or("unknown");
-        let hand = if worker.in_hand > 0 { format!(", {} objects in hand", worker.in_hand) } else { String::new() };
-        line("worker", format!("{} {alive}, seen {} s ago, version {version}{hand}", worker.name, worker.seen_seconds));
-    }
-    for warning in &status.warnings {
-        line("", out::red(warning));
-    }
-    text
+async fn look(session: &Session, inbox: Option<&Store>) -> Result<Status> {
+    let reader = session.query().await?;
+    status::status(&reader, inbox.unwrap_or(&reader.store)).await
 }
 
-fn pile(pile: &Pile) -> String {
-    let age = pile.oldest_seconds.filter(|_| pile.objects > 0);
-    let age = age.map(|seconds| format!(", the oldest {}", out::duration(seconds.saturating_mul(1_000_000_000))));
-    format!("{} ({}{})", out::count(pile.objects), out::bytes(pile.bytes), age.unwrap_or_default())
+/// Draws over what was there, without a flicker; what does not fit into the terminal is left out.
+fn redraw(text: &str) -> Result<()> {
+    let rows = out::terminal().map_or(usize::MAX, |(_, rows)| rows.saturating_sub(1).max(1));
+    let lines: Vec<&str> = text.lines().collect();
+    let mut screen = "\u{1b}[H".to_owned();
+    let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
+    for line in &lines[..shown] {
+        screen += line;
+        screen += "\u{1b}[K\n";
+    }
+    if shown < lines.len() {
+        screen += &format!("… {} lines more\u{1b}[K\n", lines.len() - shown);
+    }
+    // What was below goes; the cursor stays at the end.
+    screen += "\u{1b}[J";
+    out::draw(&screen)
 }

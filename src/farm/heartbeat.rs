@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::record::{Record, Vitals};
 use crate::clock::Clock;
 use crate::error::{Mistake, Result, ResultExt, report};
 use crate::model::{BootId, WorkerName};
@@ -91,7 +92,7 @@ impl StoreClock {
 
 /// What a heartbeat says. Fields that a newer program added are ignored: peers of two versions live together while a
 /// farm is updated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The worker's name.
     pub name: WorkerName,
@@ -108,6 +109,15 @@ pub struct Heartbeat {
     pub alone: bool,
     /// How often it writes this, in seconds.
     pub period_seconds: u64,
+    /// How it is; none if its program does not say, or in a way that this one cannot read: what it has in hand counts
+    /// all the same.
+    #[serde(default, deserialize_with = "readable")]
+    pub vitals: Option<Vitals>,
+}
+
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vitals>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(Vitals::deserialize(value).ok())
 }
 
 /// My own heartbeat. Clones share it.
@@ -115,6 +125,7 @@ pub struct Heartbeat {
 pub struct Heart {
     clock: Clock,
     store_clock: StoreClock,
+    record: Record,
     says: Arc<Mutex<Heartbeat>>,
     /// Held while a heartbeat is written, so that they are written in order and none after the last; whether it stopped.
     stopped: Arc<tokio::sync::Mutex<bool>>,
@@ -143,6 +154,12 @@ impl Other {
 impl Heart {
     /// A new life of the worker `name`. Nothing is written yet.
     pub fn new(clock: Clock, name: WorkerName) -> Self {
+        let record = Record::new(clock.clone());
+        Self::of_run(clock, name, record)
+    }
+
+    /// A new life of the worker `name`, that tells what `record` knows.
+    pub fn of_run(clock: Clock, name: WorkerName, record: Record) -> Self {
         let says = Heartbeat {
             name,
             boot: BootId::new(clock.ulid()),
@@ -151,9 +168,10 @@ impl Heart {
             in_hand: Vec::new(),
             alone: false,
             period_seconds: PERIOD.as_secs(),
+            vitals: None,
         };
         let store_clock = StoreClock::new(clock.clone());
-        Self { clock, store_clock, says: Arc::new(Mutex::new(says)), stopped: Arc::default() }
+        Self { clock, store_clock, record, says: Arc::new(Mutex::new(says)), stopped: Arc::default() }
     }
 
     /// The store's time, as this heart's beats tell it.
@@ -161,9 +179,14 @@ impl Heart {
         &self.store_clock
     }
 
+    /// What heartbeats tell of the run.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// What the next heartbeat says.
     pub fn says(&self) -> Heartbeat {
-        self.lock().clone()
+        Heartbeat { vitals: Some(self.record.vitals()), ..self.lock().clone() }
     }
 
     /// My key.
@@ -191,6 +214,7 @@ impl Heart {
         let sent = self.clock.monotonic();
         let written = store.overwrite(&self.key(), body.into()).await.context("write my heartbeat")?;
         self.store_clock.heartbeat(written.modified, sent);
+        self.record.beat();
         Ok(())
     }
 
@@ -371,7 +395,9 @@ mod tests {
         assert_eq!(others.len(), 1);
         assert_eq!((others[0].name.as_str(), others[0].is_alive()), ("farm-2", true));
         let (body, _) = store.get(&others[0].object.key).await.unwrap();
-        assert_eq!(serde_json::from_slice::<Heartbeat>(&body).unwrap(), theirs.says());
+        let said = serde_json::from_slice::<Heartbeat>(&body).unwrap();
+        assert_eq!((&said.name, &said.in_hand), (&theirs.says().name, &theirs.says().in_hand));
+        assert_eq!(said.vitals.unwrap().peers, 0, "nobody has asked who the peers are");
         let refused = mine.refuse_company(&store).await.unwrap_err();
         assert!(crate::error::find::<Mistake>(&refused).unwrap().0.contains("farm-2"), "{refused}");
         assert_eq!(mine.prune(&store).await.unwrap(), 0, "the living are not swept");
@@ -406,10 +432,32 @@ mod tests {
         assert_eq!(alive.others(&store).await.unwrap(), []);
     }
 
+    /// While a farm is updated two versions read each other's heartbeats: whatever the one does not understand of the
+    /// other's, it knows who it is and what it has in hand.
     #[test]
-    fn a_heartbeat_of_a_newer_program_is_read() {
-        let text = r#"{"name":"farm-1","boot":"01KA8Z3V5Y7N0M2B4C6D8F0G1H","version":"9.0.0","role":"worker",
-            "started":"2026-11-22T14:00:00Z","in_hand":[],"period_seconds":15,"mood":"fine"}"#;
-        assert_eq!(serde_json::from_str::<Heartbeat>(text).unwrap().version, "9.0.0");
+    fn heartbeats_of_older_and_newer_programs_are_read() {
+        let said = |vitals: &str| {
+            let text = format!(
+                r#"{{"name":"farm-1","boot":"01KA8Z3V5Y7N0M2B4C6D8F0G1H","version":"9.0.0","role":"worker",
+                "started":"2026-11-22T14:00:00Z","in_hand":["inbox/1"],"period_seconds":15{vitals}}}"#
+            );
+            let says = serde_json::from_str::<Heartbeat>(&text).unwrap();
+            assert_eq!((says.version.as_str(), says.in_hand.as_slice()), ("9.0.0", &["inbox/1".to_owned()][..]));
+            says.vitals
+        };
+        assert_eq!(said(""), None);
+        assert_eq!(said(r#","vitals":null,"mood":"fine""#), None);
+        assert_eq!(said(r#","vitals":{"rank":"the third"}"#), None);
+        assert_eq!(said(r#","vitals":{"rank":3,"mood":"fine"}"#).unwrap().rank, Some(3));
+        // As a program before this one reads it: what it does not know it skips.
+        #[derive(Deserialize)]
+        struct Older {
+            name: WorkerName,
+            in_hand: Vec<String>,
+        }
+        let mine = heart(&Clock::system(SignedDuration::ZERO), "farm-1");
+        mine.hold(vec!["inbox/2".to_owned()], true);
+        let older: Older = serde_json::from_slice(&serde_json::to_vec_pretty(&mine.says()).unwrap()).unwrap();
+        assert_eq!((older.name.as_str(), older.in_hand), ("farm-1", vec!["inbox/2".to_owned()]));
     }
 }

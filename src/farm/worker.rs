@@ -5,7 +5,7 @@
 //! down in [`Options`]; what it did, in the [`Summary`] that a run ends with.
 
 mod summary;
-mod watchdog;
+pub(super) mod watchdog;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-pub use summary::{Failed, StageSummary, Summary};
+pub use summary::{Failed, Kind, StageSummary, Summary};
 
-use self::summary::Ran;
 use self::watchdog::Watchdog;
 use super::Settings;
 use super::heartbeat::{FRESH, Heart};
 use super::peers::{Directory, Peers, Provider};
+use super::record::{Record, Took};
 use super::strikes::{self, Coroner};
 use crate::clock::Clock;
 use crate::error::{Mistake, Report, Result, find, report};
@@ -120,6 +120,7 @@ pub struct Worker {
     clock: Clock,
     options: Options,
     monitor: Arc<dyn Monitor>,
+    record: Record,
 }
 
 /// What `--dry-run` shows: the very plans, of which nothing is done.
@@ -145,7 +146,8 @@ impl std::fmt::Display for Plans {
 impl Worker {
     /// A worker on `store`, whose inbox is `inbox/` there unless [`Worker::with_inbox`] says otherwise.
     pub fn new(store: Store, clock: Clock, options: Options) -> Self {
-        Self { inbox: store.clone(), store, clock, options, monitor: Arc::new(Unwatched) }
+        let (inbox, record) = (store.clone(), Record::new(clock.clone()));
+        Self { inbox, store, clock, options, monitor: Arc::new(Unwatched), record }
     }
 
     /// Another bucket or folder as the inbox (opened with [`crate::store::OpenOptions::as_inbox`]).
@@ -160,6 +162,22 @@ impl Worker {
         self
     }
 
+    /// Notes in `record` what it does, for those who ask meanwhile.
+    pub fn recorded_by(mut self, record: Record) -> Self {
+        self.record = record;
+        self
+    }
+
+    /// What it does and has done.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Its time and chance.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Runs until nothing is left ([`Options::once`]) or `stop` is cancelled: then no new item is begun, and the one in
     /// hand may finish for 20 s. Dying at any moment instead loses nothing.
     ///
@@ -168,7 +186,8 @@ impl Worker {
     /// # Errors
     /// [`GaveUp`], [`WouldExpire`], a [`Mistake`] of the options, or that the store cannot be used at all.
     pub async fn run(&self, stop: &CancellationToken) -> Result<Summary> {
-        let heart = Heart::new(self.clock.clone(), self.options.name.clone());
+        self.record.begin(&self.store, &self.inbox);
+        let heart = Heart::of_run(self.clock.clone(), self.options.name.clone(), self.record.clone());
         heart.beat(&self.store).await?;
         let outcome = self.with_heart(&heart, stop).await;
         // A heartbeat that stays behind only keeps a lone worker from starting for a minute.
@@ -187,7 +206,8 @@ impl Worker {
             }
         });
         let mut shift = Shift::begin(self, heart.clone(), stop.clone()).await?;
-        let watchdog = Watchdog::new(self.clock.clone(), [self.store.clone(), self.inbox.clone()]);
+        let stores = [self.store.clone(), self.inbox.clone()];
+        let watchdog = Watchdog::new(self.clock.clone(), stores, self.record.clone());
         let ended = tokio::select! {
             ended = shift.work() => ended,
             () = watchdog.barks() => Err(report!(GaveUp::Stuck).into_dynamic()),
@@ -197,7 +217,7 @@ impl Worker {
             }
         };
         drop(beating);
-        ended.map(|()| shift.summary())
+        ended.map(|()| self.record.summary())
     }
 
     /// Lists and plans, and does nothing: not even a heartbeat is written.
@@ -259,7 +279,7 @@ struct Shift<'a> {
     stop: CancellationToken,
     desk: Desk,
     round: Round,
-    ran: Ran,
+    ran: Record,
     /// When the settings were last asked for, whether or not they came.
     asked: Duration,
     expired: Option<Duration>,
@@ -284,7 +304,7 @@ impl<'a> Shift<'a> {
             let now = heart.store_clock().unmoved().unwrap_or(Timestamp::MIN);
             round.until = Some(now.saturating_add(ONCE_MARGIN)?);
         }
-        let ran = Ran::begin(&worker.clock, &worker.store, &worker.inbox);
+        let ran = worker.record.clone();
         let asked = worker.clock.monotonic();
         Ok(Self {
             worker,
@@ -304,16 +324,13 @@ impl<'a> Shift<'a> {
         })
     }
 
-    fn summary(&self) -> Summary {
-        self.ran.summary(&self.worker.clock, &self.worker.store, &self.worker.inbox)
-    }
-
     async fn work(&mut self) -> Result<()> {
         let mut pause = SHORTEST_PAUSE;
         let mut failing = 0;
         while !self.stop.is_cancelled() {
             let cycle = self.cycle().await?;
             failing = if cycle.is_failing() { failing + 1 } else { 0 };
+            self.ran.cycled(failing);
             if failing >= FAILING_CYCLES {
                 return Err(report!(GaveUp::Failing).into_dynamic());
             }
@@ -437,22 +454,23 @@ impl<'a> Shift<'a> {
         F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
     {
         let desk = self.desk.for_stage(stage);
-        let span = tracing::info_span!("stage", name = summary::name(stage));
+        let span = tracing::info_span!("stage", name = stage.name());
         let mut came = Came::Nothing;
         loop {
             let clock = &self.worker.clock;
             let (started, used) = (clock.monotonic(), clock.processor());
             let stop = self.stop.child_token();
             self.round.stop = stop.clone();
+            self.ran.begins(stage);
             let round = self.round.clone();
             let working = run(&desk, &round).instrument(span.clone());
             let outcome = self.until_regrouped(working, &stop).await;
             // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
-            let time = summary::Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
+            let time = Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
             let report = match outcome {
                 Ok(report) => report,
                 Err(report) => {
-                    let stage_name = summary::name(stage);
+                    let stage_name = stage.name();
                     tracing::error!(stage = stage_name, "a round of {stage_name} failed: {report}");
                     cycle.failed = true;
                     self.ran.add(stage, time, Err(report), &self.round.setbacks);
@@ -460,7 +478,7 @@ impl<'a> Shift<'a> {
                 }
             };
             for failure in &report.failed {
-                let (stage, item) = (summary::name(stage), &failure.item);
+                let (stage, item) = (stage.name(), &failure.item);
                 tracing::error!(stage, item, "{stage} failed for {item}: {}", failure.report);
             }
             came = came.max(Came::of(&report));
@@ -511,6 +529,7 @@ impl<'a> Shift<'a> {
         }
         self.coroner.examine(&self.worker.store, &others).await?;
         let peers = self.directory.peers(&others).await?;
+        self.ran.placed(peers.rank, peers.names.len());
         let Some(rank) = peers.rank else {
             let (me, provider) = (&self.worker.options.name, &self.worker.options.peers);
             let message = format!("{me} is not (yet) among the {} peers that {provider} names", peers.names.len());

@@ -3,19 +3,31 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use futures::{StreamExt, stream};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, civil};
 use serde::Serialize;
 
 use super::{AT_A_TIME, Reader};
 use crate::error::Result;
-use crate::farm::Settings;
 use crate::farm::heartbeat::Heartbeat;
+use crate::farm::record::{Backlog, Failing, Vitals};
+use crate::farm::strikes::Strike;
+use crate::farm::{Settings, slice};
 use crate::model::{Hour, ShardDir, Table};
-use crate::store::{Key, Listing, Object, Prefix, Store};
-use futures::{StreamExt, TryStreamExt, stream};
+use crate::store::layout::QuarantineKey;
+use crate::store::{Key, Listing, Object, Prefix, Stage, Store};
 
 /// A heartbeat that is older is a worker's that is gone.
 const ALIVE: Duration = crate::farm::heartbeat::FRESH;
+/// What waits longer is late.
+const LATE_SECONDS: i64 = 15 * 60;
+/// A worker finds its place within this time of its start, unless something keeps it out.
+const WAITS_FOR_A_PLACE: SignedDuration = SignedDuration::from_secs(90);
+/// So many objects in quarantine are named for each reason.
+const EXAMPLES: usize = 3;
+/// So many strikes are read: a batch that killed a worker leaves hundreds.
+const READ_STRIKES: usize = 200;
 
 /// A pile of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,7 +60,7 @@ pub struct Status {
     pub store: String,
     /// When its listing was taken, by its clock.
     pub time: Timestamp,
-    /// What waits to be indexed.
+    /// What is in the inbox.
     pub inbox: Pile,
     /// Blocks by table.
     pub tables: Vec<Blocks>,
@@ -56,16 +68,22 @@ pub struct Status {
     pub pins: Pile,
     /// Handlers with pins.
     pub pinned_handlers: u64,
+    /// What waits in an inbox that is kept, as a worker has told; without one everything in the inbox waits.
+    pub backlog: Option<Backlog>,
     /// Input that could not be read, by reason.
-    pub quarantine: BTreeMap<String, Pile>,
+    pub quarantine: BTreeMap<String, Quarantined>,
     /// Blocks that are damaged and skipped.
     pub damaged_blocks: Vec<String>,
     /// Traces that are being forgotten.
     pub forgetting: u64,
-    /// Objects that died with a worker, and how many strikes they have in all.
-    pub strikes: u64,
-    /// Workers by their heartbeats.
+    /// Objects that workers died with, those with the most lonely deaths first.
+    pub strikes: Vec<Struck>,
+    /// Workers by their heartbeats, of which the dead ones' stay for a day.
     pub workers: Vec<Worker>,
+    /// How many of the living have which version.
+    pub versions: BTreeMap<String, u64>,
+    /// What the workers have spent today (UTC), as far as their heartbeats tell: those that ended well told nobody.
+    pub today: Today,
     /// The settings that count.
     pub settings: Settings,
     /// The catalogue's number.
@@ -99,6 +117,38 @@ pub struct Blocks {
     pub timeless_bytes: u64,
 }
 
+/// Input that could not be read, for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    /// The objects: those of an inbox that is kept have no bytes here.
+    #[serde(flatten)]
+    pub pile: Pile,
+    /// The error documents of the newest, at most three.
+    pub newest: Vec<String>,
+}
+
+/// An object that workers died with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Struck {
+    /// Its path, or the hash of it where no strike could be read.
+    pub object: String,
+    /// How many workers died with it in hand.
+    pub strikes: u32,
+    /// How many of them had nothing else in hand: with the third it goes to the quarantine.
+    pub alone: u32,
+}
+
+/// What was spent on a day.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Today {
+    /// The day, UTC.
+    pub day: civil::Date,
+    /// Requests, every attempt counted.
+    pub requests: u64,
+    /// Their list price in US dollars; 0 for a local store.
+    pub dollars: f64,
+}
+
 /// A worker, by its heartbeat.
 #[derive(Clone, Debug, Serialize)]
 pub struct Worker {
@@ -110,16 +160,80 @@ pub struct Worker {
     pub alive: bool,
     /// The version of its program.
     pub version: Option<String>,
+    /// When it started, by its own clock.
+    pub started: Option<Timestamp>,
     /// How many inbox objects it has in hand.
     pub in_hand: usize,
+    /// Its part of the work; none if it is dead, has no place, or does not say.
+    pub slice: Option<Slice>,
+    /// What it says of itself; none if its program does not.
+    pub vitals: Option<Vitals>,
 }
 
-/// Looks at everything by listing it; only heartbeats are read. `inbox` is where collectors write.
+/// A part of the work: of every sorted list what lies between two fractions of its weight.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Slice {
+    /// From this fraction on …
+    pub from: f64,
+    /// … to that.
+    pub until: f64,
+    /// Of these shards it makes the pages: the first and the last; none if there are more workers than shards and it has
+    /// none.
+    pub shards: Option<(u16, u16)>,
+}
+
+impl Slice {
+    /// That of the `rank`th of so many peers; none if there is no such.
+    pub fn of(rank: usize, peers: usize, shards: u16) -> Option<Self> {
+        if rank >= peers {
+            return None;
+        }
+        let bound = |rank: usize| rank as f64 / peers as f64;
+        let mine = slice::slice(&vec![1; shards.into()], rank, peers);
+        // Below `shards`, so they fit.
+        let shards = (!mine.is_empty()).then(|| (mine.start as u16, mine.end as u16 - 1));
+        Some(Self { from: bound(rank), until: bound(rank + 1), shards })
+    }
+}
+
+impl Status {
+    /// What waits to be indexed.
+    pub fn waiting(&self) -> Pile {
+        match &self.backlog {
+            Some(told) => {
+                let oldest_seconds = (told.objects > 0).then_some(told.oldest_seconds);
+                Pile { objects: told.objects, bytes: told.bytes, oldest_seconds }
+            }
+            None => self.inbox.clone(),
+        }
+    }
+
+    /// What fails, and at whose hands: what failed most often first.
+    pub fn failing(&self) -> Vec<(&Worker, &Failing)> {
+        let of_worker = |worker| {
+            vitals(worker).into_iter().flat_map(move |vitals| vitals.failing.iter().map(move |item| (worker, item)))
+        };
+        let mut failing: Vec<_> = self.living().flat_map(of_worker).collect();
+        failing.sort_by(|(_, a), (_, b)| b.times.cmp(&a.times).then(a.since.cmp(&b.since)));
+        failing
+    }
+
+    /// The workers that are alive.
+    pub fn living(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| worker.alive)
+    }
+}
+
+fn vitals(worker: &Worker) -> Option<&Vitals> {
+    worker.vitals.as_ref()
+}
+
+/// Looks at everything by listing it; only heartbeats and strikes are read. `inbox` is where collectors write.
 pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let before = requests(reader, inbox);
     let listing = inbox.list(&Prefix::Inbox).await?;
     let now = listing.began;
-    let waiting = Pile::of(listing.objects.iter(), now);
+    let in_inbox = Pile::of(listing.objects.iter(), now);
     let mut tables = Vec::new();
     for table in Table::BOTH {
         tables.push(blocks(table, &reader.store.list(&Prefix::Table(table)).await?, now));
@@ -132,13 +246,27 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let pinned_handlers = handlers.collect::<std::collections::BTreeSet<_>>().len() as u64;
     let (quarantine, damaged_blocks) = quarantine(&reader.store.list(&Prefix::Quarantine).await?, now);
     let forgetting = reader.store.list(&Prefix::Forget).await?.objects.len() as u64;
-    let strikes = reader.store.list(&Prefix::Strikes).await?.objects.len() as u64;
+    let strikes = strikes(reader).await?;
     let workers = workers(reader, now).await?;
+    // As the one says that was seen last; programs of an older version do not say.
+    let backlog = workers
+        .iter()
+        .filter(|worker| worker.alive)
+        .filter_map(|worker| Some((worker.seen_seconds, worker.vitals.as_ref()?.backlog?)))
+        .min_by_key(|(seen, _)| *seen)
+        .map(|(_, backlog)| backlog)
+        .filter(|backlog| backlog.kept);
+    let mut versions = BTreeMap::new();
+    for worker in workers.iter().filter(|worker| worker.alive) {
+        *versions.entry(worker.version.clone().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
+    }
+    let today = today(&workers, now);
     let site = Key::Site(crate::store::layout::SiteKey::Handlers);
     let mut status = Status {
         store: reader.store.url().to_owned(),
         time: now,
-        inbox: waiting,
+        inbox: in_inbox,
+        backlog,
         tables,
         pins: Pile::of(latest.objects.iter(), now),
         pinned_handlers,
@@ -147,6 +275,8 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
         forgetting,
         strikes,
         workers,
+        versions,
+        today,
         settings: (*reader.settings).clone(),
         catalogue: reader.catalogue.0,
         published: reader.store.head(&site).await.ok().map(|object| object.modified),
@@ -193,56 +323,144 @@ fn blocks(table: Table, listing: &Listing, now: Timestamp) -> Blocks {
     }
 }
 
-fn quarantine(listing: &Listing, now: Timestamp) -> (BTreeMap<String, Pile>, Vec<String>) {
-    let mut by_reason: BTreeMap<String, Vec<&Object>> = BTreeMap::new();
+fn quarantine(listing: &Listing, now: Timestamp) -> (BTreeMap<String, Quarantined>, Vec<String>) {
+    // An object and its explanation are one; an inbox that is kept has only the explanation here.
+    let mut by_reason: BTreeMap<&str, BTreeMap<&QuarantineKey, Object>> = BTreeMap::new();
     let mut damaged = Vec::new();
     for object in &listing.objects {
         match &object.key {
-            Key::Quarantine(key) => by_reason.entry(key.reason.clone()).or_default().push(object),
+            Key::Quarantine(key) => drop(by_reason.entry(&key.reason).or_default().insert(key, object.clone())),
+            Key::QuarantineError(key) => {
+                let explained = Object { size_bytes: 0, ..object.clone() };
+                by_reason.entry(&key.reason).or_default().entry(key).or_insert(explained);
+            }
             Key::BadBlock(block) => damaged.push(block.to_string()),
             _ => {}
         }
     }
-    let piles = by_reason.into_iter().map(|(reason, objects)| (reason, Pile::of(objects.into_iter(), now)));
-    (piles.collect(), damaged)
+    let of_reason = |(reason, objects): (&str, BTreeMap<&QuarantineKey, Object>)| {
+        let pile = Pile::of(objects.values(), now);
+        let mut newest: Vec<_> = objects.into_iter().collect();
+        newest.sort_by_key(|(_, object)| std::cmp::Reverse(object.modified));
+        let newest = newest.into_iter().take(EXAMPLES).map(|(key, _)| Key::QuarantineError(key.clone()).path());
+        (reason.to_owned(), Quarantined { pile, newest: newest.collect() })
+    };
+    (by_reason.into_iter().map(of_reason).collect(), damaged)
 }
 
 async fn workers(reader: &Reader, now: Timestamp) -> Result<Vec<Worker>> {
     let listing = reader.store.list(&Prefix::Workers).await?;
+    let shards = *reader.settings.shards.last();
     let reads = stream::iter(listing.objects).map(|object| async move {
+        let Key::Heartbeat(name, _) = &object.key else { return None };
         // A heartbeat that went right now, or is another program's, is told by its name alone.
         let says = reader.store.get(&object.key).await.ok();
         let says = says.and_then(|(body, _)| serde_json::from_slice::<Heartbeat>(&body).ok());
-        let Key::Heartbeat(name, _) = &object.key else { return Ok(None) };
-        let age = now.duration_since(object.modified).as_secs().max(0);
-        Result::<_>::Ok(Some(Worker {
+        let seen_seconds = now.duration_since(object.modified).as_secs().max(0);
+        let alive = seen_seconds < ALIVE.as_secs().cast_signed();
+        let vitals = says.as_ref().and_then(|says| says.vitals.clone());
+        let place = vitals.as_ref().filter(|_| alive).and_then(|vitals| Some((vitals.rank?, vitals.peers)));
+        Some(Worker {
             name: name.to_string(),
-            seen_seconds: age,
-            alive: age < i64::try_from(ALIVE.as_secs()).unwrap_or(i64::MAX),
+            seen_seconds,
+            alive,
             version: says.as_ref().map(|says| says.version.clone()),
+            started: says.as_ref().map(|says| says.started),
             in_hand: says.map_or(0, |says| says.in_hand.len()),
-        }))
+            slice: place.and_then(|(rank, peers)| Slice::of(rank, peers, shards)),
+            vitals,
+        })
     });
-    let workers: Vec<Option<Worker>> = reads.buffered(AT_A_TIME).try_collect().await?;
-    Ok(workers.into_iter().flatten().collect())
+    Ok(reads.buffered(AT_A_TIME).filter_map(std::future::ready).collect().await)
 }
 
-/// What a person should do something about: pure.
+async fn strikes(reader: &Reader) -> Result<Vec<Struck>> {
+    let listing = reader.store.list(&Prefix::Strikes).await?;
+    let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
+    for object in &listing.objects {
+        if let Key::Strike(id, _) = object.key {
+            *counts.entry(id).or_default() += 1;
+        }
+    }
+    let reads = stream::iter(listing.objects.into_iter().take(READ_STRIKES)).map(|object| async move {
+        let Key::Strike(id, _) = object.key else { return None };
+        let (body, _) = reader.store.get(&object.key).await.ok()?;
+        Some((id, serde_json::from_slice::<Strike>(&body).ok()?))
+    });
+    let read: Vec<(u64, Strike)> = reads.buffered(AT_A_TIME).filter_map(std::future::ready).collect().await;
+    let of_object = |(id, strikes): (u64, u32)| {
+        let mine = || read.iter().filter(|(of, _)| *of == id).map(|(_, strike)| strike);
+        let object = mine().next().map_or_else(|| format!("{id:016x}"), |strike| strike.object.clone());
+        Struck { object, strikes, alone: mine().filter(|strike| strike.alone).count() as u32 }
+    };
+    let mut struck: Vec<Struck> = counts.into_iter().map(of_object).collect();
+    struck.sort_by(|a, b| (b.alone, b.strikes).cmp(&(a.alone, a.strikes)).then_with(|| a.object.cmp(&b.object)));
+    Ok(struck)
+}
+
+fn today(workers: &[Worker], now: Timestamp) -> Today {
+    let mut today = Today { day: now.to_zoned(TimeZone::UTC).date(), requests: 0, dollars: 0.0 };
+    for vitals in workers.iter().filter_map(vitals).filter(|vitals| vitals.day == Some(today.day)) {
+        today.requests += vitals.day_requests;
+        today.dollars += vitals.day_dollars;
+    }
+    today
+}
+
+/// What a person should do something about, and what: pure.
 fn warnings(status: &Status) -> Vec<String> {
     let mut warnings = Vec::new();
-    let age = status.inbox.oldest_seconds.unwrap_or(0);
-    if status.inbox.objects > 0 && !status.workers.iter().any(|worker| worker.alive) {
+    let waiting = status.waiting();
+    let age = waiting.oldest_seconds.unwrap_or(0);
+    if waiting.objects > 0 && status.living().next().is_none() {
         warnings.push(format!(
             "{} objects wait in the inbox and no worker is alive: start one with `tracefarm run`.",
-            status.inbox.objects
+            waiting.objects
         ));
-    } else if age > 15 * 60 {
-        warnings.push(format!("The oldest object of the inbox is {} minutes old: start more workers.", age / 60));
+    } else if age > LATE_SECONDS {
+        let help = match status.failing().iter().any(|(_, item)| item.stage == Stage::Index.name()) {
+            true => "see why objects fail, above",
+            false => "start more workers",
+        };
+        warnings.push(format!("The oldest object that waits is {} minutes old: {help}.", age / 60));
     }
-    let bad: u64 = status.quarantine.values().map(|pile| pile.objects).sum();
+    for worker in status.living() {
+        let Some(vitals) = &worker.vitals else { continue };
+        if vitals.failing_cycles > 1 {
+            warnings.push(format!(
+                "{} has failed {} cycles in a row and gives up after 10: see its log.",
+                worker.name, vitals.failing_cycles
+            ));
+        }
+        let started = worker.started.unwrap_or(status.time);
+        if vitals.rank.is_none() && status.time.duration_since(started) > WAITS_FOR_A_PLACE {
+            warnings.push(format!(
+                "{} has no place among the workers: another one has its name (--name), or --peers does not know it.",
+                worker.name
+            ));
+        }
+    }
+    if status.versions.len() > 1 {
+        let versions: Vec<String> =
+            status.versions.iter().map(|(version, count)| format!("{version} ({count})")).collect();
+        warnings.push(format!(
+            "Workers of several versions share the work, {}: finish the update before you set `rules`.",
+            versions.join(", ")
+        ));
+    }
+    if let Some(worst) = status.strikes.first() {
+        warnings.push(format!(
+            "{} objects died with workers and are indexed alone, the worst is {}: give the workers more memory (--memory), \
+             or take it out of the inbox; with the third death alone it goes to quarantine.",
+            status.strikes.len(),
+            worst.object
+        ));
+    }
+    let bad: u64 = status.quarantine.values().map(|reason| reason.pile.objects).sum();
     if bad > 0 {
         warnings.push(format!(
-            "{bad} objects could not be read, or not all of them: see `quarantine/`, each has an .error.json beside it."
+            "{bad} objects could not be read, or not all of them: see `quarantine/`, each has an .error.json beside it; \
+             put them back into the inbox with a program that can, or delete them."
         ));
     }
     if !status.damaged_blocks.is_empty() {
@@ -269,6 +487,7 @@ fn warnings(status: &Status) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::{BlockId, Shard};
+    use crate::stage::testing::World;
     use crate::store::layout::BlockKey;
 
     #[test]
@@ -300,5 +519,78 @@ mod tests {
         assert_eq!(blocks.level1, Pile { objects: 4, bytes: 40, oldest_seconds: Some(4) });
         assert_eq!((blocks.hours, blocks.to_compact, blocks.timeless_bytes), (3, 2, 10));
         assert_eq!((blocks.oldest, blocks.newest), (Some(hour.previous()), Some(hour)));
+    }
+
+    #[test]
+    fn a_slice_is_shards_or_a_part_of_one() {
+        assert_eq!(Slice::of(1, 4, 16).unwrap(), Slice { from: 0.25, until: 0.5, shards: Some((4, 7)) });
+        assert_eq!(Slice::of(0, 1, 1).unwrap(), Slice { from: 0.0, until: 1.0, shards: Some((0, 0)) });
+        assert_eq!(Slice::of(2, 4, 2).unwrap().shards, None, "more workers than shards");
+        assert_eq!(Slice::of(4, 4, 16), None);
+    }
+
+    #[test]
+    fn an_object_in_quarantine_counts_once_whether_it_or_only_its_explanation_is_there() {
+        let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
+        let key = |name: &str| QuarantineKey::new("truncated", name, "1");
+        let keys = [
+            (Key::Quarantine(key("a")), 10),
+            (Key::QuarantineError(key("a")), 11),
+            (Key::QuarantineError(key("kept")), 12),
+            (Key::Quarantine(key("b")), 13),
+        ];
+        let objects = keys.into_iter().map(|(key, age)| {
+            let modified = now - SignedDuration::from_secs(age);
+            Object { key, size_bytes: 100, modified, etag: String::new() }
+        });
+        let listing = Listing { objects: objects.collect(), ..Listing::default() };
+        let (by_reason, _) = quarantine(&listing, now);
+        let expected = Quarantined {
+            pile: Pile { objects: 3, bytes: 200, oldest_seconds: Some(13) },
+            newest: ["a@1", "kept@1", "b@1"].map(|name| format!("quarantine/truncated/{name}.error.json")).to_vec(),
+        };
+        assert_eq!(by_reason["truncated"], expected);
+    }
+
+    /// A farm in the middle of an update: heartbeats of the program before this one say less, and count.
+    #[tokio::test(start_paused = true)]
+    async fn workers_of_two_versions_are_told_side_by_side() {
+        let world = World::new();
+        let at = world.desk().await;
+        let heart = &at.desk.heart;
+        heart.record().begin(&at.desk.store, &at.desk.store);
+        heart.record().placed(Some(1), 2);
+        heart.record().waits(Backlog { objects: 3, oldest_seconds: 2_000, kept: true, ..Backlog::default() });
+        // The second tells of the first.
+        heart.beat(&at.desk.store).await.unwrap();
+        heart.beat(&at.desk.store).await.unwrap();
+        let boot = "01KA8Z3V5Y7N0M2B4C6D8F0G1H";
+        let older = r#""started":"2026-11-22T14:00:00Z","in_hand":["inbox/1"],"period_seconds":15}"#;
+        let older = format!(r#"{{"name":"older","boot":"{boot}","version":"0.0.9",{older}"#);
+        world.bucket.put(&format!("farm/workers/older.{boot}.json"), older);
+        for (object, boot, alone) in [("inbox/a", boot, true), ("inbox/b", boot, false)] {
+            let strike = format!(
+                r#"{{"object":"{object}","alone":{alone},"worker":"x","version":"1","last_seen":"2026-11-22T14:00:00Z"}}"#
+            );
+            let id = crate::farm::strikes::object_id(object);
+            world.bucket.put(&format!("farm/strikes/{id:016x}/{boot}"), strike);
+        }
+        world.bucket.put(&format!("farm/strikes/{:016x}/{boot}", 1), "unreadable");
+
+        let status = status(&Reader::from(&at.desk), &at.desk.store).await.unwrap();
+        let [older, mine] = &status.workers[..] else { panic!("{:?}", status.workers) };
+        assert_eq!((older.alive, older.in_hand, &older.slice, &older.vitals), (true, 1, &None, &None));
+        let vitals = mine.vitals.as_ref().unwrap();
+        assert_eq!((vitals.rank, vitals.peers), (Some(1), 2));
+        assert_eq!(mine.slice, Slice::of(1, 2, 1));
+        assert_eq!(status.versions.len(), 2);
+        assert!(status.today.requests > 0);
+        assert_eq!(status.waiting(), Pile { objects: 3, bytes: 0, oldest_seconds: Some(2_000) });
+        let struck: Vec<(&str, u32, u32)> =
+            status.strikes.iter().map(|struck| (struck.object.as_str(), struck.strikes, struck.alone)).collect();
+        assert_eq!(struck, [("inbox/a", 1, 1), ("0000000000000001", 1, 0), ("inbox/b", 1, 0)]);
+        for told in ["33 minutes old: start more workers", "0.0.9 (1)", "the worst is inbox/a"] {
+            assert!(status.warnings.iter().any(|warning| warning.contains(told)), "{told}: {:?}", status.warnings);
+        }
     }
 }

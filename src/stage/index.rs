@@ -36,6 +36,7 @@ use self::plan::Item;
 use self::write::Gone;
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
+use crate::farm::record::Backlog;
 use crate::farm::strikes::{self, Hands};
 use crate::otlp::Limits;
 use crate::otlp::bad::{BadPart, reason};
@@ -75,6 +76,8 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
         false => desk.inbox.store.list_some(&Prefix::Inbox, None, LISTED_OBJECTS).await?,
     };
     let objects: Vec<Object> = listed.objects.iter().filter(|o| matches!(o.key, Key::Inbox(_))).cloned().collect();
+    let waits = objects.iter().filter(|object| !(keep && round.ledger.has(object)));
+    desk.heart.record().waits(Backlog { kept: keep, ..Backlog::of(waits, listed.began, listed.more) });
     let settle = if desk.inbox.grows() { desk.settings.settle_growing } else { desk.settings.settle };
     let facts = Facts {
         now,
@@ -226,7 +229,11 @@ impl Indexer<'_> {
         }
         let count = rows.num_rows() as u64;
         match write::blocks(self.desk, rows).await {
-            Ok((_, bytes_out)) => report.bytes_out += bytes_out,
+            Ok(written) => {
+                report.bytes_out += written.bytes;
+                report.traces += written.traces;
+                report.handlers.extend(written.handlers);
+            }
             // The store's trouble is everybody's: the round ends, and its objects are not to blame.
             Err(report) if store_kind(&report).is_some() => return Err(report),
             // Something in these rows cannot be written. Next time each object is tried alone, so that the others get

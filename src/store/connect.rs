@@ -262,7 +262,15 @@ impl HttpService for Connection {
             bytes => patience.upload + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SEC),
         };
         meter.add(stage, kind, size_bytes);
-        let mut response = match tokio::time::timeout(limit, self.network.execute(request)).await {
+        let answered = tokio::time::timeout(limit, self.network.execute(request)).await;
+        let status = match &answered {
+            Ok(Ok(response)) => Some(response.status().as_u16()),
+            _ => None,
+        };
+        if status.is_none_or(|status| matches!(status, 408 | 429 | 500.. if status != 501)) {
+            meter.failed(stage, kind);
+        }
+        let mut response = match answered {
             Ok(response) => response?,
             Err(elapsed) => return Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
         };

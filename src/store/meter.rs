@@ -27,6 +27,18 @@ pub enum Stage {
 impl Stage {
     /// All of them, in the order of the worker's loop.
     pub const ALL: [Self; 6] = [Self::Farm, Self::Index, Self::Compact, Self::Publish, Self::Expire, Self::Read];
+
+    /// Its name, as it stands in logs, metrics and summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Farm => "farm",
+            Self::Index => "index",
+            Self::Compact => "compact",
+            Self::Publish => "publish",
+            Self::Expire => "expire",
+            Self::Read => "read",
+        }
+    }
 }
 
 /// What was asked of the store.
@@ -53,9 +65,22 @@ impl Request {
     /// All of them.
     pub const ALL: [Self; 7] = [Self::List, Self::Get, Self::Head, Self::Put, Self::Part, Self::Delete, Self::Other];
 
-    /// List price in US dollars: writes and lists $5, reads $0.40 a million; deleting is free. The three clouds agree
+    /// Its name, as it stands in metrics and summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::Put => "put",
+            Self::Part => "part",
+            Self::Delete => "delete",
+            Self::Other => "other",
+        }
+    }
+
+    /// List price of one in US dollars: writes and lists $5, reads $0.40 a million; deleting is free. The three clouds agree
     /// so nearly that one table serves (S3 Standard us-east-1, GCS Standard us-east1, Azure Blob hot LRS; 2026).
-    fn price_dollars(self) -> f64 {
+    pub fn price_dollars(self) -> f64 {
         match self {
             Self::List | Self::Put | Self::Part => 5.0 / 1e6,
             Self::Get | Self::Head => 0.4 / 1e6,
@@ -73,6 +98,7 @@ pub struct Meter {
 #[derive(Debug, Default)]
 struct Count {
     requests: AtomicU64,
+    failed: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -95,6 +121,11 @@ impl Meter {
         count.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
     }
 
+    /// One of the requests came to nothing, in a way that passes.
+    pub(super) fn failed(&self, stage: Stage, request: Request) {
+        self.count(stage, request).failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Bytes of an answer.
     pub(super) fn received(&self, stage: Stage, request: Request, bytes_in: u64) {
         self.count(stage, request).bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
@@ -108,6 +139,7 @@ impl Meter {
                 let count = self.count(stage, request);
                 let read = Tally {
                     requests: count.requests.load(Ordering::Relaxed),
+                    failed: count.failed.load(Ordering::Relaxed),
                     bytes_in: count.bytes_in.load(Ordering::Relaxed),
                     bytes_out: count.bytes_out.load(Ordering::Relaxed),
                 };
@@ -125,6 +157,9 @@ impl Meter {
 pub struct Tally {
     /// Requests, every attempt counted.
     pub requests: u64,
+    /// Those of them that came to nothing in a way that passes (no answer, 408, 429, 5xx): each is made again, unless it
+    /// was the fourth.
+    pub failed: u64,
     /// Bytes read from the store.
     pub bytes_in: u64,
     /// Bytes written to it.
@@ -134,6 +169,7 @@ pub struct Tally {
 impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.requests += other.requests;
+        self.failed += other.failed;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
     }
@@ -181,6 +217,7 @@ impl Counts {
                 if now != then {
                     let more = Tally {
                         requests: now.requests - then.requests,
+                        failed: now.failed - then.failed,
                         bytes_in: now.bytes_in - then.bytes_in,
                         bytes_out: now.bytes_out - then.bytes_out,
                     };
@@ -189,6 +226,16 @@ impl Counts {
             }
         }
         counts
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        for (stage, kinds) in other.0 {
+            for (request, tally) in kinds {
+                *self.0.entry(stage).or_default().entry(request).or_default() += tally;
+            }
+        }
     }
 }
 
@@ -204,16 +251,17 @@ mod tests {
         meter.clone().add_many(Stage::Publish, Request::Put, 999_999, 0);
         meter.add_many(Stage::Publish, Request::Get, 1_000_000, 0);
         meter.received(Stage::Publish, Request::Get, 7);
+        meter.failed(Stage::Publish, Request::Put);
         let counts = meter.snapshot();
-        assert_eq!(counts.of(Request::Put), Tally { requests: 1_000_000, bytes_in: 0, bytes_out: 100 });
+        assert_eq!(counts.of(Request::Put), Tally { requests: 1_000_000, failed: 1, bytes_in: 0, bytes_out: 100 });
         assert_eq!(counts.of_stage(Stage::Index).requests, 1);
-        assert_eq!(counts.total(), Tally { requests: 2_000_000, bytes_in: 7, bytes_out: 100 });
+        assert_eq!(counts.total(), Tally { requests: 2_000_000, failed: 1, bytes_in: 7, bytes_out: 100 });
         assert!((counts.price_dollars() - 5.4).abs() < 1e-9);
         assert_eq!(counts.since(&before).of(Request::Put).requests, 999_999);
         assert_eq!(counts.since(&counts), Counts::default());
         assert_eq!(
             serde_json::to_string(&before).unwrap(),
-            r#"{"index":{"put":{"requests":1,"bytes_in":0,"bytes_out":100}}}"#
+            r#"{"index":{"put":{"requests":1,"failed":0,"bytes_in":0,"bytes_out":100}}}"#
         );
     }
 }

@@ -11,13 +11,13 @@
 //! who wants the newest must go by the placed time, as [`super::digest`] does.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::canonical::Canonical;
 use super::key::{KeyColumns, RecordKey};
@@ -33,6 +33,30 @@ pub struct HourRows {
     pub rows: RecordBatch,
     /// Which rows are which shard's: contiguous, in order of shard, none empty.
     pub shards: Vec<(Shard, Range<usize>)>,
+}
+
+impl HourRows {
+    /// How many traces have rows here.
+    ///
+    /// # Errors
+    /// If `rows` are not of the spans table.
+    pub fn traces(&self) -> Result<u64> {
+        let columns = KeyColumns::of(Table::Spans, &self.rows)?;
+        // The rows of a trace stand together.
+        let is_first = |row: &usize| *row == 0 || columns.trace_number(*row) != columns.trace_number(*row - 1);
+        Ok((0..columns.len()).filter(is_first).count() as u64)
+    }
+
+    /// The XXH3-64 of the ids of the handlers that were hit.
+    ///
+    /// # Errors
+    /// If `rows` are not of the entries table.
+    pub fn handlers(&self) -> Result<HashSet<u64>> {
+        let columns = KeyColumns::of(Table::Entries, &self.rows)?;
+        let Some((keys, values)) = columns.handlers() else { return Ok(HashSet::new()) };
+        let used: HashSet<i32> = keys.values().iter().copied().collect();
+        Ok(used.into_iter().map(|key| xxh3_64(values.value(key as usize).as_bytes())).collect())
+    }
 }
 
 /// Splits `rows` by hour (their own [`super::place`]), sorts each in `table`'s order and de-duplicates it (rule 3: of

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
-use bytesize::ByteSize;
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clock::Clock;
-use crate::error::Result;
-use crate::stage::{Setbacks, StageReport};
-use crate::store::{Counts, Stage, Store};
+use crate::stage::StageReport;
+use crate::store::{Counts, Request};
 
 /// What a run came to: printed at its end, and JSON with `-o json`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,6 +16,10 @@ pub struct Summary {
     pub objects: u64,
     /// Spans indexed, copies included.
     pub spans: u64,
+    /// Traces of which spans were indexed, counted by batch and hour: one whose spans come in several counts in each.
+    pub traces: u64,
+    /// Distinct handlers that were hit.
+    pub handlers: u64,
     /// Bytes of inbox objects, as stored.
     pub bytes_in: u64,
     /// Bytes of blocks and documents written.
@@ -29,12 +30,29 @@ pub struct Summary {
     pub stages: BTreeMap<&'static str, StageSummary>,
     /// Requests and bytes by stage and kind, of the store and of another inbox.
     pub requests: Counts,
+    /// The same by kind alone, with what they cost.
+    pub kinds: BTreeMap<Request, Kind>,
     /// What the requests cost at list price, in US dollars; 0 for a local store.
     pub dollars: f64,
+    /// The most workers that shared the work at a time, this one included.
+    pub peers: usize,
     /// How long the run took.
     pub seconds: f64,
     /// What failed and has not been done since. An exit code other than 0 says that there is something.
     pub failed: Vec<Failed>,
+}
+
+/// Requests of a kind.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Kind {
+    /// How many, every attempt counted.
+    pub requests: u64,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// What they cost at list price, in US dollars.
+    pub dollars: f64,
 }
 
 /// What a stage came to.
@@ -60,117 +78,52 @@ pub struct StageSummary {
     pub seconds: f64,
     /// Processor time, of all threads.
     pub cpu_seconds: f64,
+    /// Items that failed, each time counted.
+    pub failures: u64,
     /// Rounds that could do nothing at all.
     pub failed_rounds: u64,
 }
 
-/// An item that failed.
+impl StageSummary {
+    /// A round came to `report`.
+    pub(in crate::farm) fn add(&mut self, report: &StageReport) {
+        self.done += report.done;
+        self.skipped = report.skipped;
+        self.rows_in += report.rows_in;
+        self.rows_out += report.rows_out;
+        self.bytes_in += report.bytes_in;
+        self.bytes_out += report.bytes_out;
+        self.deleted += report.deleted;
+        self.failures += report.failed.len() as u64;
+    }
+}
+
+/// An item that failed and has not been done since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failed {
     /// In which stage.
     pub stage: &'static str,
     /// Which.
     pub item: String,
-    /// Why.
+    /// Why; the log has the whole story.
     pub why: String,
+    /// How many rounds in a row.
+    pub times: u32,
+    /// Since when, by the worker's clock.
+    pub since: Timestamp,
 }
 
-/// A stage's name, as it stands in logs and summaries.
-pub(super) fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Farm => "farm",
-        Stage::Index => "index",
-        Stage::Compact => "compact",
-        Stage::Publish => "publish",
-        Stage::Expire => "expire",
-        Stage::Read => "read",
-    }
-}
-
-/// How long a round took.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Took {
-    pub wall: Duration,
-    pub processor: Duration,
-}
-
-/// The item of a round that could do nothing.
-const WHOLE_ROUND: &str = "everything";
-
-/// Collects it.
-pub(super) struct Ran {
-    began: Duration,
-    before: Vec<Counts>,
-    stages: BTreeMap<&'static str, StageSummary>,
-    failed: BTreeMap<(&'static str, String), String>,
-}
-
-impl Ran {
-    pub fn begin(clock: &Clock, store: &Store, inbox: &Store) -> Self {
-        let before = vec![store.meter().snapshot(), inbox.meter().snapshot()];
-        Self { began: clock.monotonic(), before, stages: BTreeMap::new(), failed: BTreeMap::new() }
-    }
-
-    /// A round of `stage` is over, with a report unless it could do nothing.
-    pub fn add(&mut self, stage: Stage, time: Took, report: Result<StageReport>, setbacks: &Setbacks) {
-        let stage = name(stage);
-        let sum = self.stages.entry(stage).or_default();
-        sum.rounds += 1;
-        sum.seconds += time.wall.as_secs_f64();
-        sum.cpu_seconds += time.processor.as_secs_f64();
-        let report = match report {
-            Ok(report) => report,
-            Err(why) => {
-                sum.failed_rounds += 1;
-                self.failed.insert((stage, WHOLE_ROUND.to_owned()), why.to_string());
-                return;
-            }
-        };
-        sum.done += report.done;
-        sum.skipped = report.skipped;
-        sum.rows_in += report.rows_in;
-        sum.rows_out += report.rows_out;
-        sum.bytes_in += report.bytes_in;
-        sum.bytes_out += report.bytes_out;
-        sum.deleted += report.deleted;
-        // What failed before and is not waiting for another try has been done, or is gone.
-        self.failed.retain(|(of, item), _| *of != stage || setbacks.times(item) > 0);
-        for failure in &report.failed {
-            self.failed.remove(&(stage, failure.item.clone()));
-        }
-        // Parts of one item may have failed each for itself.
-        for failure in report.failed {
-            *self.failed.entry((stage, failure.item)).or_default() += &failure.report.to_string();
-        }
-    }
-
-    pub fn summary(&self, clock: &Clock, store: &Store, inbox: &Store) -> Summary {
-        let mut requests = store.meter().snapshot().since(&self.before[0]);
-        let mut dollars = if store.is_cloud() { requests.price_dollars() } else { 0.0 };
-        if inbox.url() != store.url() {
-            let more = inbox.meter().snapshot().since(&self.before[1]);
-            dollars += if inbox.is_cloud() { more.price_dollars() } else { 0.0 };
-            for (stage, kinds) in more.0 {
-                for (request, tally) in kinds {
-                    *requests.0.entry(stage).or_default().entry(request).or_default() += tally;
-                }
-            }
-        }
-        let index = self.stages.get(name(Stage::Index)).cloned().unwrap_or_default();
-        let failed =
-            self.failed.iter().map(|((stage, item), why)| Failed { stage, item: item.clone(), why: why.clone() });
-        Summary {
-            objects: index.done,
-            spans: index.rows_in,
-            bytes_in: index.bytes_in,
-            bytes_out: self.stages.values().map(|stage| stage.bytes_out).sum(),
-            deleted: self.stages.values().map(|stage| stage.deleted).sum(),
-            stages: self.stages.clone(),
-            requests,
-            dollars,
-            seconds: (clock.monotonic() - self.began).as_secs_f64(),
-            failed: failed.collect(),
-        }
+impl Failed {
+    /// `item` failed `now`, maybe once more than `before`.
+    pub(in crate::farm) fn again(
+        before: Option<Self>,
+        stage: &'static str,
+        item: &str,
+        why: String,
+        now: Timestamp,
+    ) -> Self {
+        let (times, since) = before.map_or((0, now), |before| (before.times, before.since));
+        Self { stage, item: item.to_owned(), why, times: times + 1, since }
     }
 }
 
@@ -179,28 +132,19 @@ impl Summary {
     pub fn is_clean(&self) -> bool {
         self.failed.is_empty()
     }
+
+    /// Whether anything was done, or failed.
+    pub fn did_something(&self) -> bool {
+        !self.is_clean() || self.stages.values().any(|stage| stage.done + stage.deleted + stage.failed_rounds > 0)
+    }
 }
 
+/// One line, and one for each failure.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} objects ({}), {} spans indexed; {} written, {} objects deleted; {:.1} s",
-            self.objects,
-            ByteSize(self.bytes_in),
-            self.spans,
-            ByteSize(self.bytes_out),
-            self.deleted,
-            self.seconds
-        )?;
-        for (name, stage) in &self.stages {
-            writeln!(f, "  {name}: {} done, {} left, {:.1} s", stage.done, stage.skipped, stage.seconds)?;
-        }
-        let requests = self.requests.total().requests;
-        match self.dollars > 0.0 {
-            true => writeln!(f, "  {requests} requests, ${:.6} at list price", self.dollars)?,
-            false => writeln!(f, "  {requests} requests")?,
-        }
-        self.failed.iter().try_for_each(|Failed { stage, item, why }| writeln!(f, "  failed: {stage} {item}: {why}"))
+        let Self { objects, spans, deleted, seconds, .. } = self;
+        writeln!(f, "{objects} objects, {spans} spans indexed; {deleted} objects deleted; {seconds:.1} s")?;
+        let mut failed = self.failed.iter();
+        failed.try_for_each(|Failed { stage, item, why, .. }| writeln!(f, "failed: {stage} {item}: {why}"))
     }
 }

@@ -4,7 +4,9 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 use crate::error::{find, is_not_found};
+use crate::farm::heartbeat::Heartbeat;
 use crate::farm::settings::Span;
+use crate::store::Request;
 use crate::store::fault::{Bucket, CallKind, Fate, Incident};
 
 const LINE: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"01010101010101010101010101010101",
@@ -163,6 +165,37 @@ async fn once_ends_also_when_something_fails() {
     assert_eq!(summary.failed.len(), 1, "{summary}");
     assert_eq!((summary.failed[0].stage, summary.failed[0].item.as_str()), ("index", "inbox/a.json"));
     assert!(!summary.is_clean());
+}
+
+/// Heartbeats tell how the worker is, and cost no request more.
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_tells_what_fails_what_waits_and_what_was_done() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    bucket.put("inbox/b.json", LINE);
+    let script = |call: &crate::store::fault::Call| match call.path.as_str() {
+        "inbox/a.json" => Fate::before(Incident::Fail),
+        _ => Fate::calm(),
+    };
+    let (stop, looping) = (CancellationToken::new(), worker(store(&bucket, "odd", Box::new(script)), &bucket, |_| {}));
+    let (summary, said) = tokio::join!(looping.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(200)).await;
+        let [path] = &bucket.paths("farm/workers/")[..] else { panic!("one heartbeat") };
+        let said = serde_json::from_slice::<Heartbeat>(&bucket.objects()[path].body).unwrap();
+        stop.cancel();
+        said.vitals.unwrap()
+    });
+    assert_eq!((said.rank, said.peers, said.objects, said.spans), (Some(0), 1, 1, 1));
+    let backlog = said.backlog.unwrap();
+    assert_eq!((backlog.objects, backlog.more, backlog.kept), (1, false, false));
+    assert!((120..=200).contains(&backlog.oldest_seconds), "{backlog:?}");
+    let [failing] = &said.failing[..] else { panic!("{:?}", said.failing) };
+    assert_eq!((failing.stage.as_str(), failing.item.as_str(), said.failing_items), ("index", "inbox/a.json", 1));
+    assert!(failing.times > 1 && !failing.why.contains('\n'), "{failing:?}");
+    assert!(said.requests > 20 && said.day_requests == said.requests, "{said:?}");
+    let summary = summary.unwrap();
+    assert_eq!((summary.traces, summary.handlers, summary.peers), (1, 1, 1));
+    assert_eq!(summary.kinds[&Request::Delete].requests, 1, "{:?}", summary.kinds);
 }
 
 /// Rule 8: of an archive that is older than `keep_for` nothing goes without a word.

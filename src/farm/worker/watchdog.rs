@@ -3,29 +3,32 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::farm::Record;
 use crate::store::{Stage, Store};
 
 /// How long nothing may move.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(in crate::farm) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often it looks.
-const LOOKS_EVERY: Duration = Duration::from_secs(30);
+pub(in crate::farm) const LOOKS_EVERY: Duration = Duration::from_secs(30);
 
 /// A worker that lives asks its stores for something: a merge of an hour reads and writes all the time, and an idle cycle
 /// lists. Heartbeats do not count: they go on beside work that hangs.
 pub(super) struct Watchdog {
     clock: Clock,
     stores: [Store; 2],
+    record: Record,
 }
 
 impl Watchdog {
-    pub fn new(clock: Clock, stores: [Store; 2]) -> Self {
-        Self { clock, stores }
+    pub fn new(clock: Clock, stores: [Store; 2], record: Record) -> Self {
+        Self { clock, stores, record }
     }
 
     /// Ends when nothing has moved for 15 minutes.
     pub async fn barks(&self) {
         let (mut seen, mut since) = (self.requests(), self.clock.monotonic());
         loop {
+            self.record.watched(since);
             self.clock.sleep(LOOKS_EVERY).await;
             let (requests, now) = (self.requests(), self.clock.monotonic());
             if requests != seen {

@@ -1,5 +1,7 @@
 //! A batch of rows → durable level-0 blocks; then its inbox objects go.
 
+use std::collections::HashSet;
+
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -20,34 +22,51 @@ use crate::task;
 /// How many requests are under way at a time.
 const REQUESTS_AT_A_TIME: usize = 20;
 
+/// What came of a batch.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Bytes of blocks.
+    pub bytes: u64,
+    /// Traces, counted by hour.
+    pub traces: u64,
+    /// Hashes of the handlers' ids.
+    pub handlers: HashSet<u64>,
+}
+
 /// Makes every one of `rows` durable: one spans block for each hour, and when all of those stand, one entries block
-/// for each hour with entries. Returns (blocks, bytes) written.
+/// for each hour with entries.
 ///
 /// Dying anywhere in here leaves extra copies: the inbox objects are still there and are indexed again, into blocks
 /// of other names, and rule 3 makes the rows one. Entries come last, so that a listed trace has its spans.
-pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<(u64, u64)> {
+pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<Written> {
+    let mut written = Written::default();
     if rows.num_rows() == 0 {
-        return Ok((0, 0));
+        return Ok(written);
     }
     let settings = desk.settings.clone();
     let hours = task::cpu(move || order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))).await?;
-    let written = stream::iter(hours).map(|rows| {
+    let spans = stream::iter(hours).map(|rows| {
         let desk = desk.clone();
         async move {
             let settings = desk.settings.clone();
             let hour = rows.hour;
-            let (spans, entries) = task::cpu(move || encode(&rows, &settings)).await?;
-            let bytes = spans.len() as u64;
-            create(&desk, Table::Spans, hour, spans).await?;
-            Ok::<_, Report>((hour, entries, bytes))
+            let mut encoded = task::cpu(move || encode(&rows, &settings)).await?;
+            let block = std::mem::take(&mut encoded.spans);
+            encoded.written.bytes += block.len() as u64;
+            create(&desk, Table::Spans, hour, block).await?;
+            Ok::<_, Report>((hour, encoded))
         }
     });
-    let spans: Vec<_> = written.buffer_unordered(lanes()).try_collect().await?;
-    let mut count = spans.len() as u64;
-    let mut bytes: u64 = spans.iter().map(|(_, _, bytes)| bytes).sum();
+    let spans: Vec<_> = spans.buffer_unordered(lanes()).try_collect().await?;
     // Every spans block is durable from here on.
-    let entries = spans.into_iter().flat_map(|(hour, blocks, _)| blocks.into_iter().map(move |block| (hour, block)));
-    let written = stream::iter(entries.collect::<Vec<_>>()).map(|(hour, block)| {
+    let mut entries = Vec::new();
+    for (hour, encoded) in spans {
+        written.bytes += encoded.written.bytes;
+        written.traces += encoded.written.traces;
+        written.handlers.extend(encoded.written.handlers);
+        entries.extend(encoded.entries.into_iter().map(|block| (hour, block)));
+    }
+    let entries = stream::iter(entries).map(|(hour, block)| {
         let desk = desk.clone();
         async move {
             let bytes = block.len() as u64;
@@ -55,24 +74,35 @@ pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<(u64, u64)>
             Ok::<_, Report>(bytes)
         }
     });
-    for written in written.buffer_unordered(REQUESTS_AT_A_TIME).try_collect::<Vec<u64>>().await? {
-        count += 1;
-        bytes += written;
+    for bytes in entries.buffer_unordered(REQUESTS_AT_A_TIME).try_collect::<Vec<u64>>().await? {
+        written.bytes += bytes;
     }
-    Ok((count, bytes))
+    Ok(written)
 }
 
-/// One hour of spans as a block, and the entries among them as blocks (one, or none).
-fn encode(rows: &order::HourRows, settings: &Settings) -> Result<(Bytes, Vec<Bytes>)> {
+/// Blocks that are not written yet.
+struct Encoded {
+    spans: Bytes,
+    /// One, or none.
+    entries: Vec<Bytes>,
+    written: Written,
+}
+
+/// One hour of spans as a block, and the entries among them.
+fn encode(rows: &order::HourRows, settings: &Settings) -> Result<Encoded> {
     let rules = settings.rules.at(rows.hour);
     let spans = write::level0(Table::Spans, rows, rules.number)?;
+    let mut written = Written { traces: rows.traces()?, ..Written::default() };
     let entries = handler::entries(&rows.rows, rules)?;
     if entries.num_rows() == 0 {
-        return Ok((spans, Vec::new()));
+        return Ok(Encoded { spans, entries: Vec::new(), written });
     }
     let entries = order::split(Table::Entries, &entries, &|hour| *settings.shards.at(hour))?;
+    for rows in &entries {
+        written.handlers.extend(rows.handlers()?);
+    }
     let entries = entries.iter().map(|rows| write::level0(Table::Entries, rows, rules.number));
-    Ok((spans, entries.collect::<Result<_>>()?))
+    Ok(Encoded { spans, entries: entries.collect::<Result<_>>()?, written })
 }
 
 async fn create(desk: &Desk, table: Table, hour: Hour, block: Bytes) -> Result<Object> {

@@ -1,0 +1,139 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::farm::Settings;
+use crate::farm::record::{Failing, Vitals};
+use crate::query::status::{Quarantined, Struck, Today};
+
+fn status(workers: Vec<Worker>) -> Status {
+    let time = "2026-11-22T14:30:00Z".parse().unwrap();
+    let mut versions = BTreeMap::new();
+    for worker in workers.iter().filter(|worker| worker.alive) {
+        *versions.entry(worker.version.clone().unwrap()).or_default() += 1;
+    }
+    Status {
+        store: "s3://traces".to_owned(),
+        time,
+        inbox: Pile { objects: 1_234, bytes: 5 << 20, oldest_seconds: Some(130) },
+        backlog: None,
+        tables: Vec::new(),
+        pins: Pile::default(),
+        pinned_handlers: 0,
+        quarantine: BTreeMap::new(),
+        damaged_blocks: Vec::new(),
+        forgetting: 0,
+        strikes: Vec::new(),
+        workers,
+        versions,
+        today: Today { day: time.to_zoned(jiff::tz::TimeZone::UTC).date(), requests: 12_345, dollars: 0.06 },
+        settings: Settings::default(),
+        catalogue: 0,
+        published: None,
+        warnings: Vec::new(),
+        requests: 0,
+    }
+}
+
+fn worker(rank: usize, peers: usize) -> Worker {
+    Worker {
+        name: format!("farm-{rank:02}"),
+        seen_seconds: 3,
+        alive: true,
+        version: Some("0.1.0".to_owned()),
+        started: None,
+        in_hand: 0,
+        slice: Slice::of(rank, peers, 16),
+        vitals: Some(Vitals {
+            rank: Some(rank),
+            peers,
+            stage: Some("index".to_owned()),
+            objects: 1_000 + rank as u64,
+            memory_bytes: Some(200 << 20),
+            ..Vitals::default()
+        }),
+    }
+}
+
+fn shown(status: &Status) -> String {
+    text(status, &Screen { width: Some(80) })
+}
+
+#[test]
+fn one_worker_is_a_few_lines() {
+    insta::assert_snapshot!(shown(&status(vec![worker(0, 1)])), @r"
+    s3://traces  2026-11-22 14:30:00
+
+    inbox       1,234 (5.0 MiB, the oldest 2 min)
+    latest      none of 0 handlers
+    published   never
+    today       12,345 requests, $0.060000 at list price
+
+    WORKER   RANK  PART  STAGE  INDEXED  FAIL     MEMORY  SEEN
+    farm-00  1/1   all   index    1,000     -  200.0 MiB   3 s
+    ");
+}
+
+#[test]
+fn of_forty_workers_those_that_need_somebody_are_shown() {
+    let mut farm: Vec<Worker> = (0..40).map(|rank| worker(rank, 40)).collect();
+    let since = "2026-11-22T14:00:00Z".parse().unwrap();
+    let fails = |item: &str, times| Failing {
+        stage: "index".to_owned(),
+        item: item.to_owned(),
+        why: "read s3://traces/inbox: 503 Slow Down".to_owned(),
+        times,
+        since,
+    };
+    let vitals = farm[30].vitals.as_mut().unwrap();
+    (vitals.failing_items, vitals.failing) = (3, vec![fails("inbox/\u{1b}[31ma.json", 7), fails("inbox/b.json", 2)]);
+    farm[20].vitals.as_mut().unwrap().failing_cycles = 4;
+    (farm[5].alive, farm[5].seen_seconds, farm[5].in_hand, farm[5].slice) = (false, 400, 20, None);
+    farm[39].version = Some("0.2.0".to_owned());
+    let mut status = status(farm);
+    status.quarantine.insert(
+        "truncated".to_owned(),
+        Quarantined {
+            pile: Pile { objects: 2, bytes: 100, oldest_seconds: Some(90_000) },
+            newest: vec!["quarantine/truncated/x.json@1.error.json".to_owned()],
+        },
+    );
+    status.strikes = vec![Struck { object: "inbox/deadly".to_owned(), strikes: 3, alone: 1 }];
+    status.warnings = vec!["farm-20 has failed 4 cycles in a row and gives up after 10: see its log.".to_owned()];
+    let shown = shown(&status);
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    insta::assert_snapshot!(shown, @r"
+    s3://traces  2026-11-22 14:30:00
+
+    inbox       1,234 (5.0 MiB, the oldest 2 min)
+    latest      none of 0 handlers
+    published   never
+    today       12,345 requests, $0.060000 at list price
+    quarantine  truncated: 2 (100 B, the oldest 25 h)
+                quarantine/truncated/x.json@1.error.json
+    strikes     inbox/deadly: 3, 1 of them alone
+    fails       index inbox/�[31ma.json: 7 times in 30 min, by farm-30: read
+                s3://traces/inbox: 503 Slow Down
+    fails       index inbox/b.json: 2 times in 30 min, by farm-30: read
+                s3://traces/inbox: 503 Slow Down
+                … and 1 more
+
+    WORKER   RANK   PART     STAGE  INDEXED          FAIL     MEMORY  SEEN  VERSION
+    farm-20  21/40  50-52 %  index    1,020  0 + 4 cycles  200.0 MiB   3 s  0.1.0
+    farm-30  31/40  75-78 %  index    1,030             3  200.0 MiB   3 s  0.1.0
+    farm-00  1/40   0-2 %    index    1,000             -  200.0 MiB   3 s  0.1.0
+    farm-01  2/40   2-5 %    index    1,001             -  200.0 MiB   3 s  0.1.0
+    farm-02  3/40   5-8 %    index    1,002             -  200.0 MiB   3 s  0.1.0
+    farm-03  4/40   8-10 %   index    1,003             -  200.0 MiB   3 s  0.1.0
+    farm-04  5/40   10-12 %  index    1,004             -  200.0 MiB   3 s  0.1.0
+    farm-06  7/40   15-18 %  index    1,006             -  200.0 MiB   3 s  0.1.0
+    farm-07  8/40   18-20 %  index    1,007             -  200.0 MiB   3 s  0.1.0
+    farm-08  9/40   20-22 %  index    1,008             -  200.0 MiB   3 s  0.1.0
+    farm-09  10/40  22-25 %  index    1,009             -  200.0 MiB   3 s  0.1.0
+    farm-10  11/40  25-28 %  index    1,010             -  200.0 MiB   3 s  0.1.0
+    … and 27 more, which do as well or better
+    gone        farm-05 (6 min ago with 20 objects in hand)
+
+    !           farm-20 has failed 4 cycles in a row and gives up after 10: see its
+                log.
+    ");
+}
