@@ -42,6 +42,7 @@ pub use ledger::Ledger;
 
 use crate::clock::Clock;
 use crate::error::{Report, Result};
+use crate::farm::strikes::{Held, Strikes};
 use crate::farm::{Heart, Settings, StoreClock};
 use crate::handler::catalogue::Catalogue;
 use crate::model::WorkerName;
@@ -117,6 +118,10 @@ pub struct Round {
     pub until: Option<Timestamp>,
     /// What has been indexed of an inbox that is kept.
     pub ledger: Ledger,
+    /// What peers have in hand, as last read.
+    pub held: Held,
+    /// Strikes, as last read.
+    pub strikes: Strikes,
     /// What has been looked at for traces to be forgotten.
     pub looked: forget::Looked,
     /// What is known of pages, by their etags.
@@ -134,8 +139,20 @@ impl Round {
     pub fn alone(clock: &Clock) -> Self {
         let (stop, monitor) = (CancellationToken::new(), Arc::new(Unwatched));
         let setbacks = Setbacks::new(clock.clone());
-        let (ledger, looked, pages) = (Ledger::default(), forget::Looked::default(), publish::Pages::default());
-        Self { rank: 0, peers: 1, stop, setbacks, until: None, ledger, looked, pages, monitor, said: Arc::default() }
+        Self {
+            rank: 0,
+            peers: 1,
+            stop,
+            setbacks,
+            until: None,
+            ledger: Ledger::default(),
+            held: Held::default(),
+            strikes: Strikes::default(),
+            looked: forget::Looked::default(),
+            pages: publish::Pages::default(),
+            monitor,
+            said: Arc::default(),
+        }
     }
 
     /// Whether the worker is to stop.

@@ -4,13 +4,21 @@
 //! A worker names what it has in hand in its heartbeat, before it decodes it ([`Hands`]). Whoever finds a boot dead
 //! writes a strike for each of its objects (`farm/strikes/<object id>/<boot id>`: create-only, so there is one however
 //! many find it) and then removes the dead heartbeat. A batch of hundreds may die of one of them, or of a machine that
-//! was taken away: an object with a strike is only a suspect, and is indexed alone from then on, named alone in the
-//! heartbeat. Deaths that came then count, and [`DEADLY`] of them are no chance.
+//! was taken away: an object with a strike is only a suspect, and is indexed alone from then on. While it is decoded and
+//! its rows are encoded, and no longer, the heartbeat says that it is alone in hand; deaths that came then count, and
+//! [`DEADLY`] of them are no chance. (The network's time does not count: it is the longest by far, and whoever takes
+//! machines away would meet the same object there again and again.)
 //!
 //! Strikes go with their object; those of objects that are gone are swept a day later.
+//!
+//! What a living peer names is also left to it ([`Held`]): when the work is divided anew, or two lists of peers differ,
+//! nothing that somebody has begun is begun again. It only saves work; two that name an object at the same moment both
+//! index it.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -24,6 +32,8 @@ use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
 pub const DEADLY: u32 = 3;
 /// So many objects beyond those being decoded are named in a heartbeat, so that it is not written for each.
 const AHEAD: usize = 100;
+/// How many strikes are read or written at a time.
+const AT_A_TIME: usize = 20;
 /// Strikes are kept for so long when their object is not there any more: a zombie may have it in hand.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -77,22 +87,9 @@ impl Coroner {
                 self.seen.insert(dead.boot);
                 continue;
             };
-            for object in &says.in_hand {
-                let strike = Strike {
-                    object: object.clone(),
-                    alone: says.alone,
-                    worker: says.name.to_string(),
-                    version: says.version.clone(),
-                    last_seen: dead.object.modified,
-                };
-                let body = serde_json::to_vec_pretty(&strike).context("write a strike as JSON")?;
-                let key = Key::Strike(object_id(object), dead.boot);
-                match store.create(&key, body.into()).await {
-                    Ok(_) => strikes += 1,
-                    Err(error) if error.kind == StoreErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(error).context_with(|| format!("write {}", key.path()))?,
-                }
-            }
+            let given = says.in_hand.iter().map(|object| strike(store, &says, dead, object));
+            strikes +=
+                stream::iter(given).buffer_unordered(AT_A_TIME).try_fold(0, async |all, one| Ok(all + one)).await?;
             // Its strikes are durable. Only what was listed: if it came back to life it has beaten since.
             store.delete_if_unchanged(&dead.object).await.context("remove the heartbeat of a dead worker")?;
             tracing::warn!(
@@ -106,21 +103,66 @@ impl Coroner {
     }
 }
 
-/// Which objects have strikes, and how many they got alone.
-pub async fn load(store: &Store) -> Result<BTreeMap<u64, u32>> {
-    let mut strikes = BTreeMap::new();
-    for object in store.list(&Prefix::Strikes).await.context("list the strikes")?.objects {
-        let Key::Strike(id, _) = object.key else { continue };
-        let body = match store.get(&object.key).await {
-            Ok((body, _)) => body,
-            Err(error) if error.kind == StoreErrorKind::NotFound => continue,
-            Err(error) => return Err(error).context("read a strike")?,
-        };
-        // One that cannot be read makes its object a suspect, and no more.
-        let alone = serde_json::from_slice::<Strike>(&body).is_ok_and(|strike| strike.alone);
-        *strikes.entry(id).or_default() += u32::from(alone);
+/// Gives `object` the strike for `dead`; 1 if nobody else had.
+async fn strike(store: &Store, says: &Heartbeat, dead: &Other, object: &str) -> Result<u64> {
+    let strike = Strike {
+        object: object.to_owned(),
+        alone: says.alone,
+        worker: says.name.to_string(),
+        version: says.version.clone(),
+        last_seen: dead.object.modified,
+    };
+    let body = serde_json::to_vec_pretty(&strike).context("write a strike as JSON")?;
+    let key = Key::Strike(object_id(object), dead.boot);
+    match store.create(&key, body.into()).await {
+        Ok(_) => Ok(1),
+        Err(error) if error.kind == StoreErrorKind::AlreadyExists => Ok(0),
+        Err(error) => Err(error).context_with(|| format!("write {}", key.path()))?,
     }
-    Ok(strikes)
+}
+
+/// Strikes as last read; they never change, so only new ones are. Clones share it.
+#[derive(Clone, Default)]
+pub struct Strikes {
+    /// Whether each counts as a lonely death.
+    known: Arc<Mutex<BTreeMap<(u64, BootId), bool>>>,
+}
+
+impl Strikes {
+    /// Which of these objects (by [`object_id`]) have strikes, and how many they got alone.
+    pub async fn of(&self, store: &Store, objects: &HashSet<u64>) -> Result<BTreeMap<u64, u32>> {
+        let listed = store.list(&Prefix::Strikes).await.context("list the strikes")?.objects;
+        let strike = |object: &Object| if let Key::Strike(id, boot) = object.key { Some((id, boot)) } else { None };
+        let listed: BTreeSet<(u64, BootId)> = listed.iter().filter_map(strike).collect();
+        let mine = listed.iter().filter(|(id, _)| objects.contains(id));
+        let mut known = self.lock().clone();
+        known.retain(|strike, _| listed.contains(strike));
+        let unread: Vec<_> = mine.clone().filter(|strike| !known.contains_key(*strike)).copied().collect();
+        let read = stream::iter(unread).map(|(id, boot)| async move {
+            match store.get(&Key::Strike(id, boot)).await {
+                // One that cannot be read makes its object a suspect, and no more.
+                Ok((body, _)) => Ok(Some(serde_json::from_slice::<Strike>(&body).is_ok_and(|strike| strike.alone))),
+                // Its object has been done.
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error).context("read a strike"),
+            }
+            .map(|alone| alone.map(|alone| ((id, boot), alone)))
+        });
+        let read: Vec<_> = read.buffer_unordered(AT_A_TIME).try_collect().await?;
+        known.extend(read.into_iter().flatten());
+        let mut deaths = BTreeMap::new();
+        for strike in mine {
+            if let Some(alone) = known.get(strike) {
+                *deaths.entry(strike.0).or_default() += u32::from(*alone);
+            }
+        }
+        *self.lock() = known;
+        Ok(deaths)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u64, BootId), bool>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Removes the strikes of an object that is done: indexed, or in the quarantine.
@@ -154,48 +196,145 @@ pub async fn sweep(store: &Store, inbox: &Store) -> Result<u64> {
     Ok(swept)
 }
 
+/// What the others have in hand, as last read: of heartbeats that have not changed nothing is read again. Clones share
+/// it.
+#[derive(Clone, Default)]
+pub struct Held {
+    /// By boot: the heartbeat's etag, and what it names.
+    hands: Arc<Mutex<BTreeMap<BootId, (String, Vec<String>)>>>,
+}
+
+impl Held {
+    /// Inbox objects that living workers name at this moment. The dead name theirs for a minute more.
+    pub async fn by_others(&self, heart: &Heart, store: &Store) -> Result<HashSet<String>> {
+        let others = heart.others(store).await?;
+        let mut known = std::mem::take(&mut *self.lock());
+        let mut hands = BTreeMap::new();
+        for other in others.iter().filter(|other| other.is_alive()) {
+            let of_before = known.remove(&other.boot).filter(|(etag, _)| *etag == other.object.etag);
+            let hand = match of_before {
+                Some(hand) => hand,
+                None => match store.get(&other.object.key).await {
+                    // One that cannot be read claims nothing.
+                    Ok((body, now)) => {
+                        (now.etag, serde_json::from_slice::<Heartbeat>(&body).map_or(vec![], |h| h.in_hand))
+                    }
+                    // It ended.
+                    Err(error) if error.kind == StoreErrorKind::NotFound => continue,
+                    Err(error) => return Err(error).context("read the heartbeat of a peer")?,
+                },
+            };
+            hands.insert(other.boot, hand);
+        }
+        let held = hands.values().flat_map(|(_, hand)| hand.iter().cloned()).collect();
+        *self.lock() = hands;
+        Ok(held)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BootId, (String, Vec<String>)>> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Names inbox objects in the heartbeat before they are decoded.
 pub struct Hands {
     heart: Heart,
     store: Store,
+    /// Looks at what peers have in hand before it names more; none: there are no peers, or they do not count.
+    held: Option<Held>,
     /// Not named yet, in the order in which they are fetched.
     waiting: VecDeque<String>,
     /// Named in the heartbeat as it was written last.
     named: HashSet<String>,
     /// Of these, what has been decoded, or begun to be.
     taken: HashSet<String>,
+    /// What peers had in hand when it was to be named.
+    theirs: HashSet<String>,
+    /// It is a suspect, that is all that is in hand.
+    alone: bool,
+    /// What the heartbeat said when it was written last for these hands.
+    said: Said,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Names,
+    Alone,
 }
 
 impl Hands {
-    /// Empty hands, that will take `items` in about this order.
-    pub fn new(heart: &Heart, store: &Store, items: impl Iterator<Item = String>) -> Self {
-        let (named, taken) = (HashSet::new(), HashSet::new());
-        Self { heart: heart.clone(), store: store.clone(), waiting: items.collect(), named, taken }
+    /// Empty hands, that will take `items` in about this order, but for what peers have in hand by then.
+    pub fn new(heart: &Heart, store: &Store, held: Option<Held>, items: impl Iterator<Item = String>) -> Self {
+        let (alone, said) = (false, Said::Nothing);
+        Self {
+            alone,
+            said,
+            heart: heart.clone(),
+            store: store.clone(),
+            held,
+            waiting: items.collect(),
+            named: HashSet::new(),
+            taken: HashSet::new(),
+            theirs: HashSet::new(),
+        }
     }
 
-    /// `path` is about to be decoded: when this returns, a durable heartbeat names it.
+    /// Empty hands for a suspect.
+    pub fn of_suspect(heart: &Heart, store: &Store, held: Option<Held>, path: &str) -> Self {
+        let mut hands = Self::new(heart, store, held, [path.to_owned()].into_iter());
+        hands.alone = true;
+        hands
+    }
+
+    /// `path` is about to be decoded: when this returns, a durable heartbeat names it. False if it is not to be: a peer
+    /// has it in hand.
     ///
     /// # Errors
     /// If the heartbeat cannot be written: then nothing may be decoded.
-    pub async fn take(&mut self, path: &str) -> Result<()> {
-        self.taken.insert(path.to_owned());
-        if self.named.contains(path) {
-            return Ok(());
+    pub async fn take(&mut self, path: &str) -> Result<bool> {
+        // Of the rest of an object the beginning stands in a block already.
+        if !self.taken.contains(path) && self.theirs.contains(path) {
+            return Ok(false);
         }
-        let place = self.waiting.iter().position(|waiting| waiting == path).map_or(0, |place| place + 1);
-        let more = (place + AHEAD).min(self.waiting.len());
-        self.named.extend(self.waiting.drain(..more));
-        self.named.insert(path.to_owned());
-        self.say(false).await
+        if !self.named.contains(path) {
+            self.theirs = self.held_by_others().await?;
+            let place = self.waiting.iter().position(|waiting| waiting == path).map_or(0, |place| place + 1);
+            let more = (place + AHEAD).min(self.waiting.len());
+            let named = self.waiting.drain(..more).chain([path.to_owned()]);
+            self.named.extend(named.filter(|path| !self.theirs.contains(path)));
+            if !self.alone {
+                self.say(Said::Names).await?;
+            }
+            if self.theirs.contains(path) {
+                return Ok(false);
+            }
+        }
+        if self.alone && self.said != Said::Alone {
+            self.say(Said::Alone).await?;
+        }
+        self.taken.insert(path.to_owned());
+        Ok(true)
     }
 
-    /// `path` alone is about to be decoded.
+    /// Whether this is a suspect that may still kill: what was taken has not been [`Hands::survived`].
+    pub fn fear(&self) -> bool {
+        self.said == Said::Alone
+    }
+
+    /// A suspect was decoded and encoded, and did not kill: a death from now on is not its fault.
     ///
     /// # Errors
-    /// As [`Hands::take`].
-    pub async fn take_alone(&mut self, path: &str) -> Result<()> {
-        self.named = HashSet::from([path.to_owned()]);
-        self.say(true).await
+    /// If the heartbeat cannot be written.
+    pub async fn survived(&mut self) -> Result<()> {
+        self.say(Said::Names).await
+    }
+
+    async fn held_by_others(&self) -> Result<HashSet<String>> {
+        match &self.held {
+            Some(held) => held.by_others(&self.heart, &self.store).await,
+            None => Ok(HashSet::new()),
+        }
     }
 
     /// A batch is done: what was taken is out of hand, but for the object `open`, of which the rest is to come. The next
@@ -206,20 +345,20 @@ impl Hands {
         self.heart.hold(sorted(&self.named), false);
     }
 
-    /// Everything is done.
+    /// Everything is done. Written at once: a death until the next heartbeat would be held against what was in hand, and
+    /// peers would leave alone what is given up.
     ///
     /// # Errors
-    /// If the heartbeat cannot be written; a death until the next one would be held against what was in hand.
+    /// If the heartbeat cannot be written.
     pub async fn empty(mut self) -> Result<()> {
-        if !self.named.is_empty() {
-            self.named.clear();
-            self.say(false).await?;
-        }
-        Ok(())
+        self.named.clear();
+        if self.said == Said::Nothing { Ok(()) } else { self.say(Said::Nothing).await }
     }
 
-    async fn say(&self, alone: bool) -> Result<()> {
-        self.heart.hold(sorted(&self.named), alone);
+    async fn say(&mut self, what: Said) -> Result<()> {
+        // An error may come after the effect.
+        self.said = what;
+        self.heart.hold(sorted(&self.named), what == Said::Alone);
         Ok(self.heart.beat(&self.store).await.context("name what is in hand")?)
     }
 }
@@ -239,6 +378,8 @@ impl Drop for Hands {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
     use crate::clock::Clock;
     use crate::store::OpenOptions;
@@ -279,7 +420,9 @@ mod tests {
         assert_eq!(coroner.examine(&store, &others).await.unwrap(), 2);
         // Somebody else saw it, too, at the same time.
         assert_eq!(Coroner::default().examine(&store, &others).await.unwrap(), 0);
-        let suspects = load(&store).await.unwrap();
+        let ids = HashSet::from(["inbox/1", "inbox/2"].map(object_id));
+        let strikes = Strikes::default();
+        let suspects = strikes.of(&store, &ids).await.unwrap();
         assert_eq!(suspects, BTreeMap::from([(object_id("inbox/1"), 0), (object_id("inbox/2"), 0)]));
         let left: Vec<String> = mine.others(&store).await.unwrap().iter().map(|other| other.name.to_string()).collect();
         assert_eq!(left, ["c"], "who died with empty hands stays for a day");
@@ -287,14 +430,15 @@ mod tests {
         // Three die of it, alone.
         for name in ["d", "e", "f"] {
             let dead = heart(&clock, name);
-            let mut hands = Hands::new(&dead, &store, ["inbox/1".to_owned()].into_iter());
-            hands.take_alone("inbox/1").await.unwrap();
+            let mut hands = Hands::of_suspect(&dead, &store, None, "inbox/1");
+            assert!(hands.take("inbox/1").await.unwrap());
             let others = a_minute_later(&mine, &store).await;
             assert_eq!(coroner.examine(&store, &others).await.unwrap(), 1);
         }
-        assert_eq!(load(&store).await.unwrap()[&object_id("inbox/1")], DEADLY);
+        assert_eq!(strikes.of(&store, &ids).await.unwrap()[&object_id("inbox/1")], DEADLY);
         forgive(&store, "inbox/1").await.unwrap();
-        assert_eq!(load(&store).await.unwrap(), BTreeMap::from([(object_id("inbox/2"), 0)]));
+        assert_eq!(strikes.of(&store, &ids).await.unwrap(), BTreeMap::from([(object_id("inbox/2"), 0)]));
+        assert_eq!(strikes.of(&store, &HashSet::new()).await.unwrap(), BTreeMap::new());
     }
 
     #[tokio::test(start_paused = true)]
@@ -312,7 +456,9 @@ mod tests {
         assert_eq!(sweep(&store, &store).await.unwrap(), 0, "a zombie may have it in hand");
         clock.sleep(std::time::Duration::from_secs(25 * 3600)).await;
         assert_eq!(sweep(&store, &store).await.unwrap(), 1);
-        assert_eq!(load(&store).await.unwrap(), BTreeMap::from([(object_id("inbox/here"), 0)]));
+        let ids = HashSet::from(["inbox/here", "inbox/gone"].map(object_id));
+        let left = Strikes::default().of(&store, &ids).await.unwrap();
+        assert_eq!(left, BTreeMap::from([(object_id("inbox/here"), 0)]));
     }
 
     #[tokio::test]
@@ -321,7 +467,7 @@ mod tests {
         let store = memory(&clock).await;
         let mine = heart(&clock, "a");
         let path = |number: usize| format!("inbox/{number:03}");
-        let mut hands = Hands::new(&mine, &store, (0..250).map(path));
+        let mut hands = Hands::new(&mine, &store, None, (0..250).map(path));
         let said = async || -> Vec<String> {
             let (body, _) = store.get(&mine.key()).await.unwrap();
             serde_json::from_slice::<Heartbeat>(&body).unwrap().in_hand
@@ -339,5 +485,55 @@ mod tests {
         assert!(!said_now.contains(&path(3)) && said_now.contains(&path(110)) && said_now.contains(&path(111)));
         hands.empty().await.unwrap();
         assert_eq!(said().await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_suspect_is_accused_while_it_is_decoded_and_encoded_and_no_longer() {
+        let clock = Clock::system(SignedDuration::ZERO);
+        let store = memory(&clock).await;
+        let mine = heart(&clock, "a");
+        let said = async || {
+            let (body, _) = store.get(&mine.key()).await.unwrap();
+            let says = serde_json::from_slice::<Heartbeat>(&body).unwrap();
+            (says.in_hand.len(), says.alone)
+        };
+        let mut hands = Hands::of_suspect(&mine, &store, None, "inbox/1");
+        // Its first part, then the rest, in another batch.
+        for open in [Some("inbox/1"), None] {
+            assert!(hands.take("inbox/1").await.unwrap());
+            assert_eq!((said().await, hands.fear()), ((1, true), true));
+            hands.survived().await.unwrap();
+            assert_eq!((said().await, hands.fear()), ((1, false), false));
+            hands.put_down(open);
+        }
+        hands.empty().await.unwrap();
+        assert_eq!(said().await, (0, false));
+    }
+
+    #[tokio::test]
+    async fn what_a_living_peer_has_in_hand_is_left_to_it() {
+        let clock = Clock::system(SignedDuration::ZERO);
+        let store = memory(&clock).await;
+        let (mine, theirs) = (heart(&clock, "a"), heart(&clock, "b"));
+        mine.beat(&store).await.unwrap();
+        theirs.beat(&store).await.unwrap();
+        let path = |number: usize| format!("inbox/{number:03}");
+        let hands = |heart: &Heart, numbers: Range<usize>| {
+            Hands::new(heart, &store, Some(Held::default()), numbers.map(path).collect::<Vec<_>>().into_iter())
+        };
+        let mut first = hands(&theirs, 100..400);
+        assert!(first.take(&path(100)).await.unwrap(), "101 are named");
+        let mut second = hands(&mine, 0..300);
+        assert!(second.take(&path(0)).await.unwrap());
+        assert!(second.take(&path(99)).await.unwrap());
+        assert!(!second.take(&path(100)).await.unwrap());
+        assert!(!second.take(&path(200)).await.unwrap());
+        assert!(second.take(&path(201)).await.unwrap());
+        // And what this one has named since is not taken by the first when it comes to it.
+        assert!(!first.take(&path(201)).await.unwrap());
+        assert!(first.take(&path(302)).await.unwrap());
+        // Put down, it is anybody's.
+        second.empty().await.unwrap();
+        assert!(hands(&theirs, 201..202).take(&path(201)).await.unwrap());
     }
 }

@@ -15,6 +15,7 @@
 //! | cut while it was fetched | left; what came of it may stand in a block already |
 //! | gone or written over since the listing | what the GET says counts; gone is fine |
 //! | changed since the GET | indexed, left: it is indexed again |
+//! | in the hand of a living peer | left to it |
 //! | a local file that some process holds open | left until it is closed |
 //! | in hand, alone, when a third worker died | to the quarantine, unread |
 //! | named like an unfinished upload (`.tmp`, `.part`, a leading dot) | left for a day, then as any other |
@@ -37,7 +38,7 @@ use self::write::Gone;
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::farm::record::Backlog;
-use crate::farm::strikes::{self, Hands};
+use crate::farm::strikes::{self, Hands, Held};
 use crate::otlp::Limits;
 use crate::otlp::bad::{BadPart, reason};
 use crate::otlp::redact::Redact;
@@ -93,10 +94,20 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
     plan.foreign.clone_from(&listed.foreign);
     // Only when something is to be read.
     if plan.due && plan.items().next().is_some() {
-        let strikes = strikes::load(&desk.store).await?;
-        plan.judge(|path| strikes.get(&strikes::object_id(path)).copied());
+        let ids = plan.items().map(|item| strikes::object_id(&item.path)).collect();
+        let deaths = round.strikes.of(&desk.store, &ids).await?;
+        plan.judge(|path| deaths.get(&strikes::object_id(path)).copied());
+        if let Some(held) = held(round) {
+            let held = held.by_others(&desk.heart, &desk.store).await?;
+            plan.leave(|path| held.contains(path));
+        }
     }
     Ok((plan, listed))
+}
+
+/// What peers have in hand counts where there are some; a run that finishes their part does not wait for them.
+fn held(round: &Round) -> Option<Held> {
+    (round.peers > 1).then(|| round.held.clone())
 }
 
 /// Indexes my slice of one listing of the inbox, batch by batch, for at most a minute (`--once`: to its end).
@@ -155,9 +166,10 @@ struct Indexer<'a> {
 
 impl Indexer<'_> {
     async fn all(&self, plan: Plan, report: &mut StageReport) -> Result<()> {
+        let (heart, store) = (&self.desk.heart, &self.desk.store);
         let hands = |items: &[Item]| {
             let paths = items.iter().map(|item| item.path.clone());
-            Hands::new(&self.desk.heart, &self.desk.store, paths)
+            Hands::new(heart, store, held(self.round), paths)
         };
         let in_hand = hands(&plan.objects);
         self.batches(plan.objects, in_hand, report).await?;
@@ -165,12 +177,11 @@ impl Indexer<'_> {
             if self.is_over(report) {
                 return Ok(());
             }
-            let items = vec![item];
-            let mut in_hand = hands(&items);
-            if items[0].deaths.is_some() {
-                in_hand.take_alone(&items[0].path).await?;
-            }
-            self.batches(items, in_hand, report).await?;
+            let in_hand = match item.deaths {
+                Some(_) => Hands::of_suspect(heart, store, held(self.round), &item.path),
+                None => hands(std::slice::from_ref(&item)),
+            };
+            self.batches(vec![item], in_hand, report).await?;
         }
         for item in plan.deadly {
             if self.is_over(report) {
@@ -205,7 +216,7 @@ impl Indexer<'_> {
             if self.round.is_stopped() {
                 break;
             }
-            self.batch(&mut intake, batch, &fence, report).await?;
+            self.batch(&mut intake, &mut in_hand, batch, &fence, report).await?;
             in_hand.put_down(intake.open_path());
         }
         in_hand.empty().await
@@ -217,7 +228,14 @@ impl Indexer<'_> {
         late || self.round.is_stopped()
     }
 
-    async fn batch(&self, intake: &mut Intake, batch: Batch, fence: &Fence, report: &mut StageReport) -> Result<()> {
+    async fn batch(
+        &self,
+        intake: &mut Intake,
+        in_hand: &mut Hands,
+        batch: Batch,
+        fence: &Fence,
+        report: &mut StageReport,
+    ) -> Result<()> {
         let Batch { rows, sources, failed, bytes_in, vanished, held } = batch;
         for path in held {
             self.round.setbacks.failed(&path);
@@ -228,7 +246,22 @@ impl Indexer<'_> {
             report.failed.push(failure);
         }
         let count = rows.num_rows() as u64;
-        match write::blocks(self.desk, rows).await {
+        // Its objects could not be deleted any more (or not be noted), and are indexed again: its blocks would only be
+        // rows that stand twice.
+        if let Err(fenced) = fence.allows_delete() {
+            self.fenced(&fenced, report);
+            report.skipped += sources.len() as u64;
+            intake.give_up_open();
+            return Ok(());
+        }
+        let written = async {
+            if in_hand.fear() {
+                write::rehearse(self.desk, rows.clone()).await?;
+                in_hand.survived().await?;
+            }
+            write::blocks(self.desk, rows).await
+        };
+        match written.await {
             Ok(written) => {
                 report.bytes_out += written.bytes;
                 report.traces += written.traces;

@@ -61,7 +61,7 @@ pub(super) struct Batch {
     pub failed: Vec<Failure>,
     /// Bytes read, as stored.
     pub bytes_in: u64,
-    /// Objects that were gone when they were to be read.
+    /// Objects that were gone when they were to be read, or in a peer's hand.
     pub vanished: u64,
     /// Objects that a process still writes.
     pub held: Vec<String>,
@@ -175,7 +175,10 @@ impl Intake {
                 },
             };
             // Should it kill us, it is known who did.
-            in_hand.take(&open.path).await?;
+            if !in_hand.take(&open.path).await? {
+                batch.vanished += 1;
+                continue;
+            }
             let step = usize::try_from(left_bytes).unwrap_or(usize::MAX).min(STEP_BYTES);
             let (from, before) = (rows.len(), open.decoder.decompressed_bytes());
             let outcome;

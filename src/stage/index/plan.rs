@@ -91,6 +91,8 @@ pub enum Why {
     FailedLately,
     /// Its name says that it is being uploaded (`.tmp`, `.part`, a leading dot): left alone for a day.
     Unfinished,
+    /// A living peer has it in hand.
+    InHand,
 }
 
 impl fmt::Display for Why {
@@ -100,6 +102,7 @@ impl fmt::Display for Why {
             Self::Indexed => "indexed already",
             Self::FailedLately => "failed a moment ago",
             Self::Unfinished => "its name says that it is being uploaded",
+            Self::InHand => "a peer has it in hand",
         })
     }
 }
@@ -135,6 +138,14 @@ impl Plan {
         self.deadly.extend(self.alone.extract_if(.., |item| item.deaths >= Some(DEADLY)));
         // Who merely was there when a worker died comes before who was there alone: these may kill this one, too.
         self.alone.sort_by_key(|item| item.deaths);
+    }
+
+    /// Leaves what peers have in hand.
+    pub fn leave(&mut self, held: impl Fn(&str) -> bool) {
+        for list in [&mut self.objects, &mut self.alone, &mut self.deadly] {
+            let theirs = list.extract_if(.., |item| held(&item.path));
+            self.left.extend(theirs.map(|item| Left { path: item.path, why: Why::InHand }));
+        }
     }
 
     /// Everything to index.
@@ -229,6 +240,9 @@ mod tests {
             (vec!["inbox/a".to_owned()], vec!["inbox/d".to_owned()])
         );
         assert_eq!(paths(&plan.alone), ["inbox/c", "inbox/e", "inbox/b"]);
+        plan.leave(|path| ["inbox/a", "inbox/d", "inbox/e"].contains(&path));
+        assert_eq!(plan.items().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["inbox/c", "inbox/b"]);
+        assert!(plan.left.iter().all(|left| left.why == Why::InHand) && plan.left.len() == 3);
     }
 
     #[test]

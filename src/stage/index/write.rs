@@ -80,6 +80,16 @@ pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<Written> {
     Ok(written)
 }
 
+/// Does with a suspect's rows what [`blocks`] will do, but for the writes: should that kill us, it is known by whom.
+pub(super) async fn rehearse(desk: &Desk, rows: RecordBatch) -> Result<()> {
+    let settings = desk.settings.clone();
+    task::cpu(move || {
+        let hours = order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))?;
+        hours.iter().try_for_each(|rows| encode(rows, &settings).map(drop))
+    })
+    .await
+}
+
 /// Blocks that are not written yet.
 struct Encoded {
     spans: Bytes,
