@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracefarm::clock::Clock;
 use tracefarm::error::Result;
 use tracefarm::farm::heartbeat::Heart;
+use tracefarm::farm::strikes::Coroner;
 use tracefarm::farm::{Settings, documents};
 use tracefarm::handler::{self, Rules};
 use tracefarm::otlp::redact::Redact;
@@ -31,6 +32,8 @@ pub enum Step {
     Publish,
     Expire,
     Forget,
+    /// The coroner's: looks for dead workers. Not a stage of its own.
+    Examine,
 }
 
 pub const STEPS: [Step; 5] = [Step::Index, Step::Compact, Step::Publish, Step::Expire, Step::Forget];
@@ -102,6 +105,11 @@ impl Boot {
             Step::Publish => Box::pin(publish::run(&desk.for_stage(Stage::Publish), round)).await,
             Step::Expire => Box::pin(expire::run(&desk.for_stage(Stage::Expire), round)).await,
             Step::Forget => Box::pin(forget::run(&desk.for_stage(Stage::Expire), round)).await,
+            Step::Examine => {
+                let others = self.heart.others(&self.store).await?;
+                let strikes = Coroner::default().examine(&self.store, &others).await?;
+                Ok(StageReport { done: strikes, ..StageReport::default() })
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! there, dies there, or hears of an error, before or after the call's effect, while the others go on.
 
 use super::farm::STEPS;
-use super::farm::Step::{Compact, Expire, Forget, Index, Publish};
+use super::farm::Step::{Compact, Examine, Expire, Forget, Index, Publish};
 use super::scene::{Scene, every_place};
 use super::spans::{Form, object};
 
@@ -545,5 +545,68 @@ hazards! {
         s.minutes(250).await;
         s.work(&STEPS).await;
         s.read_while(std::slice::from_ref(&a), async |_| {}).await;
+    }
+
+    /// Two take themselves for the last of three, and nobody is the others, whose part stays for a while.
+    async fn two_claim_one_slice(s, shards = 4) {
+        let spans: Vec<_> = (0..9).map(|n| s.entry(&format!("/h{n}"), 5 + n)).collect();
+        for made in &spans {
+            s.arrive(&[made]);
+        }
+        (s.peers, s.rank) = (3, 2);
+        s.interleave(&STEPS, async |s| {
+            s.work(&STEPS).await;
+            s.minutes(11).await;
+            s.work(&STEPS).await;
+        }).await;
+        (s.peers, s.rank) = (1, 0);
+    }
+
+    /// The same, of an hour that goes: an old list says two, a newer one three, so that their parts overlap.
+    async fn slices_overlap_while_an_hour_goes(s, shards = 4) {
+        let spans: Vec<_> = (0..9).map(|n| s.entry(&format!("/h{n}"), 5 + n)).collect();
+        s.arrive(&spans.iter().collect::<Vec<_>>());
+        s.work(&[Index, Compact]).await;
+        s.minutes(250).await;
+        s.peers = 2;
+        s.interleave(&[Expire], async |s| {
+            (s.peers, s.rank) = (3, 1);
+            s.work(&[Expire]).await;
+            s.minutes(11).await;
+            s.work(&[Expire]).await;
+        }).await;
+        (s.peers, s.rank) = (1, 0);
+    }
+
+    /// Two workers died with an object alone, and two find it out at once, one of them slowly: two strikes, however often
+    /// they are given, quarantine nobody.
+    async fn two_give_the_strikes_of_one_death(s, every = 1) {
+        let (a, b) = (s.entry("/h", 5), s.entry("/g", 4));
+        let (suspect, other) = (s.arrive(&[&a]), s.arrive(&[&b]));
+        s.dies_with(&[&suspect, &other], false).await;
+        s.dies_with(&[&suspect], true).await;
+        s.dies_with(&[&suspect], true).await;
+        s.interleave(&[Examine, Index], async |s| {
+            s.work(&[Examine, Examine]).await;
+            s.minutes(2).await;
+            s.work(&[Examine]).await;
+        }).await;
+    }
+
+    /// The third death alone is enough, and only for the object that was alone; whoever quarantines it may be stopped
+    /// anywhere.
+    async fn the_third_lonely_death(s, every = 1) {
+        let b = s.entry("/g", 4);
+        let (monster, other) = ("inbox/monster", s.arrive(&[&b]));
+        s.world.garbage(monster, b"{");
+        s.dies_with(&[monster, &other], false).await;
+        for _ in 0..3 {
+            s.dies_with(&[monster], true).await;
+        }
+        s.work(&[Examine]).await;
+        s.interleave(&[Index], async |s| s.work(&[Examine, Index]).await).await;
+        s.minutes(2).await;
+        s.work(&[Examine, Index]).await;
+        s.world.only_in_quarantine(monster);
     }
 }

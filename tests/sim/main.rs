@@ -13,6 +13,7 @@ mod model;
 mod random;
 mod scene;
 mod spans;
+mod strikes;
 mod world;
 
 /// The seeds of a quick run, or those that were asked for.
@@ -38,6 +39,11 @@ fn readers_see_every_span_while_blocks_are_merged() {
 #[test]
 fn nothing_is_lost_by_workers_that_loop() {
     play(seeds(6), random::looping);
+}
+
+#[test]
+fn an_object_that_kills_is_quarantined_after_its_third_lonely_death_and_no_other() {
+    play(seeds(12), strikes::run);
 }
 
 /// Plays every seed, and says which failed.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracefarm::clock::Clock;
+use tracefarm::farm::peers::Provider;
 use tracefarm::farm::worker::{Options, Worker};
+use tracefarm::model::WorkerName;
 use tracefarm::store::fault::Faults;
 
 use super::farm::{self, Boot, STEPS, Step};
@@ -213,12 +215,23 @@ async fn reader(world: &World, faults: &Faults, seed: u64) {
     std::future::pending::<()>().await;
 }
 
+/// What a worker believes of the others.
+#[derive(Clone, Copy)]
+enum Peers {
+    /// It does everything.
+    Alone,
+    /// It does its part.
+    Agree,
+    /// Each time something else: two claim one part, nobody claims another for a while.
+    Disagree,
+}
+
 /// One logical worker through some lives: it does rounds of stages in any order, as a farm's would, until it has done
 /// enough or died often enough.
 async fn worker(world: &World, weather: &Weather, name: String, seed: u64, rank: u64, phase: i64) {
     let mut maker = Maker::new(seed);
     let skew = [0, 0, -3600, 3 * 3600, 30 * 24 * 3600, -400 * 24 * 3600][maker.pick(0, 6) as usize];
-    let in_slices = maker.falls(0.5);
+    let peers = [Peers::Alone, Peers::Agree, Peers::Disagree][maker.pick(0, 3) as usize];
     for life in 0..3 {
         let clock = Clock::simulated(world.now() + SignedDuration::from_secs(skew), seed ^ life);
         let label = format!("{name}{}", char::from(b'a' + (phase as u8 * 3 + life as u8) % 26));
@@ -231,9 +244,6 @@ async fn worker(world: &World, weather: &Weather, name: String, seed: u64, rank:
         let lived = client.live(async {
             let mut boot = Boot::start(&client, &name, &clock).await?;
             (boot.desk.once, boot.desk.file_bytes, boot.desk.memory_bytes) = (once, world.file_bytes, memory_bytes);
-            if in_slices {
-                (boot.round.rank, boot.round.peers) = (rank as usize, weather.workers as usize);
-            }
             let (heart, store) = (boot.heart.clone(), boot.store.clone());
             let work = async {
                 let mut read = clock.monotonic();
@@ -242,6 +252,14 @@ async fn worker(world: &World, weather: &Weather, name: String, seed: u64, rank:
                     if clock.monotonic() - read > Duration::from_secs(60) && boot.refresh().await.is_ok() {
                         read = clock.monotonic();
                     }
+                    (boot.round.rank, boot.round.peers) = match peers {
+                        Peers::Alone => (0, 1),
+                        Peers::Agree => (rank as usize, weather.workers as usize),
+                        Peers::Disagree => {
+                            let peers = maker.pick(1, 5);
+                            (maker.pick(0, peers) as usize, peers as usize)
+                        }
+                    };
                     let _ = boot.step(step).await;
                     clock.sleep(Duration::from_millis(pause)).await;
                 }
@@ -300,7 +318,16 @@ async fn looper(world: &World, faults: &Faults, n: i64, seed: u64, stop: &Cancel
     for life in 0.. {
         let clock = Clock::simulated(world.now() + SignedDuration::from_secs(skew), seed ^ life);
         let client = world.bucket.client(&format!("w{n}-{life}"), faults.clone().script(seed ^ life));
-        let options = Options { yes: true, ..Options::new(format!("w{n}").parse().unwrap()) };
+        let name: WorkerName = format!("w{n}").parse().unwrap();
+        // Half of the lives go by a list of their own, that names some who are, some who are not, and itself.
+        let peers = match maker.falls(0.5) {
+            true => Provider::Store,
+            false => {
+                let others = (0..5).filter(|_| maker.falls(0.5)).map(|n| format!("w{n}").parse().unwrap());
+                Provider::Static(others.chain([name.clone()]).collect())
+            }
+        };
+        let options = Options { yes: true, peers, ..Options::new(name) };
         let worker = Worker::new(farm::store(&client, &clock), clock, options);
         // It may give up: whoever supervises it starts another.
         let _ = client.live(worker.run(stop)).await;

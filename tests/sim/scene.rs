@@ -41,8 +41,10 @@ pub struct Scene {
     pub world: World,
     pub maker: Maker,
     place: Place,
-    /// Among how many the work is shared out: the worker that is stopped is the last of them, the others the first.
+    /// Among how many the work is shared out: the worker that is stopped is the last of them …
     pub peers: usize,
+    /// … and the others take themselves for this one.
+    pub rank: usize,
     /// What the clocks of lives say when they begin. Without it each is behind that of the life before, so that what it
     /// writes sorts before what is there.
     pub clocks_say: Option<Timestamp>,
@@ -86,8 +88,17 @@ fn play(name: &str, shards: u16, place: Place, scene: &impl AsyncFn(&mut Scene))
             [("shards", shards.as_str()), ("keep_for", "3h"), ("keep_last", "2"), ("grace", "10m"), ("settle", "0s")];
         world.set(&settings).await;
         let maker = Maker::new(7);
-        let mut play =
-            Scene { world, maker, place, peers: 1, clocks_say: None, reached: false, failed: Arc::default(), lives: 0 };
+        let mut play = Scene {
+            world,
+            maker,
+            place,
+            peers: 1,
+            rank: 0,
+            clocks_say: None,
+            reached: false,
+            failed: Arc::default(),
+            lives: 0,
+        };
         scene(&mut play).await;
         if !play.world.is_wrong() {
             play.world.rest(place.call).await;
@@ -152,13 +163,24 @@ impl Scene {
         let client = calm(&self.world.bucket, &name);
         let mut boot = Boot::start(&client, &name, &clock).await.unwrap();
         (boot.desk.once, boot.desk.file_bytes) = (once, self.world.file_bytes);
-        boot.round.peers = self.peers;
+        (boot.round.rank, boot.round.peers) = (self.rank, self.peers);
         boot.while_beating(async {
             for step in steps {
                 self.world.drain(&boot, *step).await;
             }
         })
         .await;
+    }
+
+    /// A worker dies with these objects in hand, and two minutes pass.
+    pub async fn dies_with(&mut self, paths: &[&str], alone: bool) {
+        self.lives += 1;
+        let name = format!("d{}", self.lives);
+        let clock = Clock::simulated(self.world.now(), self.lives);
+        let boot = Boot::start(&calm(&self.world.bucket, &name), &name, &clock).await.unwrap();
+        boot.heart.hold(paths.iter().map(|path| (*path).to_owned()).collect(), alone);
+        boot.heart.beat(&boot.store).await.unwrap();
+        self.minutes(2).await;
     }
 
     /// A worker does these rounds, and is stopped at its place; `meanwhile` happens then.

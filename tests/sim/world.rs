@@ -123,6 +123,17 @@ impl World {
         self.bucket.put(path, body.to_vec());
     }
 
+    /// An object that killed workers must be in the quarantine for that, and nothing else may.
+    pub fn only_in_quarantine(&self, path: &str) {
+        let found = self.bucket.paths("quarantine/");
+        let kept: Vec<&String> = found.iter().filter(|found| !found.ends_with(".error.json")).collect();
+        let name = path.strip_prefix("inbox/").unwrap();
+        let is_it = |found: &&String| found.starts_with("quarantine/deadly/") && found.contains(name);
+        if kept.len() != 1 || !kept.iter().all(is_it) || found.len() != 2 {
+            self.wrong(format!("in quarantine, where {path} alone should be: {found:?}"));
+        }
+    }
+
     /// Somebody reads a trace: what is in no inbox object when they begin, and still to be kept when they end, they see.
     pub async fn read(&self, reader: &Reader, trace: [u8; 16]) {
         let sight = self.sight();
