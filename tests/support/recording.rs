@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use prost::Message;
 
 use super::official;
@@ -78,7 +78,7 @@ fn unset(attributes: &mut [KeyValue]) {
 }
 
 /// Every span of OTLP documents, with what stands around it.
-pub fn wholes(document: &opentelemetry_proto::tonic::trace::v1::TracesData) -> impl Iterator<Item = (&Span, Vec<u8>)> {
+pub fn wholes(document: &TracesData) -> impl Iterator<Item = (&Span, Vec<u8>)> {
     document.resource_spans.iter().flat_map(|resource| {
         resource.scope_spans.iter().flat_map(move |scope| {
             scope.spans.iter().map(move |span| {
@@ -122,22 +122,23 @@ impl Truth {
             }
             for mut document in official::decode(&bytes).unwrap_or_else(|why| panic!("{}: {why}", path.display())) {
                 official::keep_new(&mut document, &mut seen);
-                for (span, whole) in wholes(&document) {
-                    truth.traces.entry(hex(&span.trace_id)).or_default().insert(whole);
-                    truth.spans += 1;
-                }
-                for resource in &document.resource_spans {
-                    let service = resource.resource.as_ref().and_then(|r| text(&r.attributes, &["service.name"]));
-                    let service = service.unwrap_or_default();
-                    resource
-                        .scope_spans
-                        .iter()
-                        .flat_map(|scope| &scope.spans)
-                        .for_each(|span| truth.add(&service, span));
-                }
+                truth.take(&document, |whole| whole);
             }
         }
         truth
+    }
+
+    /// Takes a document of which every span is new, and keeps of each, whole, what `kept` makes of it.
+    pub fn take(&mut self, document: &TracesData, kept: impl Fn(Vec<u8>) -> Vec<u8>) {
+        for (span, whole) in wholes(document) {
+            self.traces.entry(hex(&span.trace_id)).or_default().insert(kept(whole));
+            self.spans += 1;
+        }
+        for resource in &document.resource_spans {
+            let service = resource.resource.as_ref().and_then(|r| text(&r.attributes, &["service.name"]));
+            let service = service.unwrap_or_default();
+            resource.scope_spans.iter().flat_map(|scope| &scope.spans).for_each(|span| self.add(&service, span));
+        }
     }
 
     fn add(&mut self, service: &str, span: &Span) {
@@ -167,8 +168,17 @@ impl Truth {
 
     /// The newest traces of a handler, newest first.
     pub fn newest(&self, service: &str, name: &str, keep: usize) -> Vec<String> {
-        let traces = self.newest.get(&(service.to_owned(), name.to_owned()));
-        let mut traces: Vec<_> = traces.into_iter().flatten().map(|(trace, start)| (*start, trace.clone())).collect();
+        self.newest_of_all(&[(service.to_owned(), name.to_owned())], keep)
+    }
+
+    /// Of handlers that count as one, by service and name.
+    pub fn newest_of_all(&self, handlers: &[(String, String)], keep: usize) -> Vec<String> {
+        let mut newest = BTreeMap::new();
+        for (trace, start) in handlers.iter().filter_map(|handler| self.newest.get(handler)).flatten() {
+            let known = newest.entry(trace.clone()).or_insert(*start);
+            *known = (*known).max(*start);
+        }
+        let mut traces: Vec<_> = newest.into_iter().map(|(trace, start)| (start, trace)).collect();
         traces.sort_by(|a, b| b.cmp(a));
         traces.into_iter().take(keep).map(|(_, trace)| trace).collect()
     }
