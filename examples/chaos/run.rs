@@ -239,11 +239,11 @@ impl Chaos {
             What::Kill { aimed: Some(after), away, same_name, .. } => {
                 self.aims.push(Aim { until: now + AIMS_FOR, after, away, same_name, at: None });
             }
-            What::Kill { which, away, same_name, .. } => {
-                if let Some(at) = self.farm.working(which) {
-                    self.kill(at, now + away, same_name);
-                }
-            }
+            What::Kill { which, away, same_name, .. } => match self.farm.working(which) {
+                Some(at) => self.kill(at, now + away, same_name),
+                // All are gone, or stand still.
+                None => self.aims.push(Aim { until: now + AIMS_FOR, after: Duration::ZERO, away, same_name, at: None }),
+            },
             What::Stop { which, pause } => {
                 if let Some(at) = self.farm.working(which) {
                     self.farm.stop(at, now + pause);
@@ -315,7 +315,8 @@ impl Chaos {
                 aim.at = Some((name, now + aim.after));
             }
         }
-        let is_due = |aim: &mut Aim| aim.at.as_ref().map_or(aim.until, |(_, at)| *at) <= now;
+        let somebody = self.farm.working(0).is_some();
+        let is_due = |aim: &mut Aim| somebody && aim.at.as_ref().map_or(aim.until, |(_, at)| *at) <= now;
         for aim in self.aims.extract_if(.., is_due).collect::<Vec<_>>() {
             let named = |name: &String| {
                 let is_it = |worker: &super::farm::Worker| worker.name == *name && worker.state == State::Works;

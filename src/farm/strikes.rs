@@ -200,9 +200,11 @@ pub async fn sweep(store: &Store, inbox: &Store) -> Result<u64> {
 /// it.
 #[derive(Clone, Default)]
 pub struct Held {
-    /// By boot: the heartbeat's etag, and what it names.
-    hands: Arc<Mutex<BTreeMap<BootId, (String, Vec<String>)>>>,
+    named: Arc<Mutex<Named>>,
 }
+
+/// By boot: the heartbeat's etag, and what it names.
+type Named = BTreeMap<BootId, (String, Vec<String>)>;
 
 impl Held {
     /// Inbox objects that living workers name at this moment. The dead name theirs for a minute more.
@@ -231,8 +233,8 @@ impl Held {
         Ok(held)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<BootId, (String, Vec<String>)>> {
-        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
