@@ -580,7 +580,7 @@ hazards! {
 
     /// Two workers died with an object alone, and two find it out at once, one of them slowly: two strikes, however often
     /// they are given, quarantine nobody.
-    async fn two_give_the_strikes_of_one_death(s, every = 1) {
+    async fn two_give_the_strikes_of_one_death(s, every = 3) {
         let (a, b) = (s.entry("/h", 5), s.entry("/g", 4));
         let (suspect, other) = (s.arrive(&[&a]), s.arrive(&[&b]));
         s.dies_with(&[&suspect, &other], false).await;
@@ -595,7 +595,7 @@ hazards! {
 
     /// The third death alone is enough, and only for the object that was alone; whoever quarantines it may be stopped
     /// anywhere.
-    async fn the_third_lonely_death(s, every = 1) {
+    async fn the_third_lonely_death(s, every = 3) {
         let b = s.entry("/g", 4);
         let (monster, other) = ("inbox/monster", s.arrive(&[&b]));
         s.world.garbage(monster, b"{");
