@@ -19,12 +19,14 @@ mod session;
 mod settings;
 mod status;
 
+use std::io::Write;
+
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
 pub use session::{Global, Session};
 
-use crate::error::{Mistake, Report, Result, ResultExt, find};
+use crate::error::{Mistake, Report, Result, ResultExt, find, told};
 use crate::farm::settings::Span;
 use crate::telemetry;
 
@@ -116,7 +118,7 @@ fn failed(report: &Report) -> Exit {
         complain(sentence);
         return Exit::Mistake;
     }
-    tracing::error!("{report}");
+    tracing::error!(failure = told(report), "the command failed");
     Exit::Failed
 }
 
@@ -125,9 +127,9 @@ fn span(text: &str) -> Result<Span, humantime::DurationError> {
     Span::try_from(text.to_owned())
 }
 
-#[expect(clippy::print_stderr, reason = "a user's mistake is told to the user, whatever becomes of the logs")]
+/// A user's mistake is told to the user, whatever becomes of the logs. If nobody listens, the exit code says it.
 fn complain(sentence: &str) {
-    eprintln!("tracefarm: {sentence}");
+    drop(writeln!(std::io::stderr(), "tracefarm: {sentence}"));
 }
 
 #[cfg(test)]

@@ -3,18 +3,34 @@
 //! A [`Report`] is for people; code decides by a [`StoreError`]'s kind or by [`Mistake`],
 //! which can be found anywhere in a report ([`find`]). Context is a present-tense verb and its object
 //! (`.context("read the footer of spans/…")`), so that a chain reads as a sentence. An error is logged once, where it
-//! is handled.
+//! is handled: `tracing::error!(failure = told(&report), "index failed")`. Whoever prints the record lays the
+//! [`Account`] out, in lines on a terminal, else as fields. Elsewhere (`{report}`) a report is its chain in one line.
+//!
+//! Where in the program it happened is told in JSON; on a terminal only with `RUST_BACKTRACE` or logs of the level
+//! `debug`: who runs a farm knows its objects, not our files.
+
+mod account;
+mod way;
 
 use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use rootcause::prelude::{Report, ResultExt, bail, report};
 
-use rootcause::ReportRef;
-use rootcause::handlers::{ContextFormattingStyle, FormattingFunction};
+use rootcause::handlers::{AttachmentHandler, FormattingFunction};
 use rootcause::hooks::Hooks;
-use rootcause::hooks::context_formatter::ContextFormatterHook;
-use rootcause::markers::{Local, Uncloneable};
-use rootcause_tracing::SpanCollector;
+use rootcause::hooks::builtin_hooks::report_formatter::DefaultReportFormatter;
+use rootcause::hooks::report_creation::ReportCreationHook;
+use rootcause::hooks::report_formatter::ReportFormatter;
+use rootcause::markers::{Dynamic, Local, SendSync, Uncloneable};
+use rootcause::report_attachment::ReportAttachment;
+use rootcause::{ReportMut, ReportRef};
+
+pub use account::Account;
+pub(crate) use account::Failing;
+use way::Way;
+pub(crate) use way::{Fields, Recorder, text};
 
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -26,36 +42,78 @@ pub type Result<T, E = Report> = std::result::Result<T, E>;
 #[error("{0}")]
 pub struct Mistake(pub String);
 
-/// Makes reports whole: each carries the spans in which it began (the async way, see [`crate::task`]), and shows the
-/// causes below the errors that hide theirs. Called once, when the program starts; a second call changes nothing.
-///
-/// Spans are seen by `rootcause_tracing`'s layer alone, which [`crate::telemetry`] puts below all filters.
+/// Makes reports whole: each carries the spans in which it began (the async way, see [`crate::task`]), as
+/// [`crate::telemetry`] notes them. Called once, when the program starts; a second call changes nothing.
 pub fn install() {
-    // With the leaf only: every context above it lies on the same way.
-    let spans = SpanCollector { capture_span_for_reports_with_children: false };
-    let installed = Hooks::new()
-        .report_creation_hook(spans)
-        // What a store's client says holds its own causes.
-        .context_formatter::<StoreError, _>(ShowCauses { depth: Some(1) })
-        .context_formatter::<parquet::errors::ParquetError, _>(ShowCauses { depth: None })
-        .context_formatter::<arrow::error::ArrowError, _>(ShowCauses { depth: None })
-        .install();
+    let installed = Hooks::new().report_creation_hook(Ways).report_formatter(OneLine).install();
     // Only if hooks are there already: these.
     drop(installed);
 }
 
-/// Shows what [`std::error::Error::source`] leads to, as the report crate does only when told.
-struct ShowCauses {
-    depth: Option<usize>,
+/// A failure as the field `failure` of a log record.
+pub fn told(report: &Report) -> Box<dyn Error> {
+    Box::new(Account::of(report))
 }
 
-impl<E: Error + 'static> ContextFormatterHook<E> for ShowCauses {
-    fn preferred_context_formatting_style(
+static PLACES: AtomicBool = AtomicBool::new(false);
+
+/// Shows on a terminal where in the program errors were made, also without `RUST_BACKTRACE`.
+pub(crate) fn show_places() {
+    PLACES.store(true, Ordering::Relaxed);
+}
+
+fn places_are_shown() -> bool {
+    PLACES.load(Ordering::Relaxed)
+        || std::env::var_os("RUST_BACKTRACE").is_some_and(|set| set != "0" && !set.is_empty())
+}
+
+/// Notes the way in the innermost report: every context above it lies on the same one.
+struct Ways;
+
+impl ReportCreationHook for Ways {
+    fn on_local_creation(&self, mut report: ReportMut<'_, Dynamic, Local>) {
+        if report.children().is_empty() {
+            report.attachments_mut().push(ReportAttachment::new_custom::<Untold>(Way::here()).into_dynamic());
+        }
+    }
+
+    fn on_sendsync_creation(&self, mut report: ReportMut<'_, Dynamic, SendSync>) {
+        if report.children().is_empty() {
+            report.attachments_mut().push(ReportAttachment::new_custom::<Untold>(Way::here()).into_dynamic());
+        }
+    }
+}
+
+/// Ways are shown by [`Account`]s, and in the reports of panics.
+struct Untold;
+
+impl AttachmentHandler<Way> for Untold {
+    fn display(way: &Way, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in {way}")
+    }
+
+    fn debug(way: &Way, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in {way}")
+    }
+}
+
+/// How reports are shown in the middle of other texts.
+#[derive(Debug)]
+struct OneLine;
+
+impl ReportFormatter for OneLine {
+    fn format_reports(
         &self,
-        _report: ReportRef<'_, E, Uncloneable, Local>,
+        reports: &[ReportRef<'_, Dynamic, Uncloneable, Local>],
+        f: &mut fmt::Formatter<'_>,
         function: FormattingFunction,
-    ) -> ContextFormattingStyle {
-        ContextFormattingStyle { function, follow_source: true, follow_source_depth: self.depth }
+    ) -> fmt::Result {
+        if function == FormattingFunction::Debug {
+            // A panic of a test: all there is to know.
+            return DefaultReportFormatter::DEFAULT.format_reports(reports, f, function);
+        }
+        let lines: Vec<String> = reports.iter().map(|report| account::line(*report)).collect();
+        f.write_str(&lines.join("; "))
     }
 }
 
@@ -111,8 +169,7 @@ mod tests {
 
         install();
         install();
-        let _guard =
-            tracing::subscriber::set_default(tracing_subscriber::registry().with(rootcause_tracing::RootcauseLayer));
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Recorder));
         let item = tracing::info_span!("compact", hour = "2026-11-22T14");
         let work = async {
             let fetch = crate::task::spawn(async {
@@ -121,17 +178,15 @@ mod tests {
             });
             fetch.join().await.context("read a block")
         };
-        let report = work.instrument(item).await.unwrap_err();
-        let text = format!("{report}");
-        for part in [
-            "read a block",
-            "read s3://traces/spans/x.parquet",
-            "404 NoSuchKey",
-            "fetch{block=\"x\"}",
-            "compact{hour=\"2026-11-22T14\"}",
-        ] {
-            assert!(text.contains(part), "{part} is missing in:\n{text}");
-        }
-        assert_eq!(text.matches("Tracing spans").count(), 1, "{text}");
+        let report = work.instrument(item).await.unwrap_err().into_dynamic();
+        let places = regex::Regex::new(r"  \(src/.*\)").unwrap();
+        let account = Account::of(&report).to_string();
+        insta::assert_snapshot!(places.replace_all(&account, ""), @"
+          read a block
+          read s3://traces/spans/x.parquet
+          404 NoSuchKey
+          in compact hour=2026-11-22T14 › fetch block=x
+        ");
+        assert_eq!(report.to_string(), "read a block: read s3://traces/spans/x.parquet: 404 NoSuchKey");
     }
 }

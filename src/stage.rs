@@ -22,6 +22,7 @@ pub mod expire;
 pub mod fence;
 pub mod forget;
 pub mod index;
+mod item;
 pub mod ledger;
 pub mod pins;
 pub mod publish;
@@ -41,7 +42,7 @@ pub use fence::{Fence, Fenced};
 pub use ledger::Ledger;
 
 use crate::clock::Clock;
-use crate::error::{Report, Result};
+use crate::error::{Account, Report, Result};
 use crate::farm::strikes::{Held, Strikes};
 use crate::farm::{Heart, Settings, StoreClock};
 use crate::handler::catalogue::Catalogue;
@@ -224,6 +225,12 @@ impl StageReport {
         self.failed.push(Failure { item: item.into(), report });
     }
 
+    /// What failed, as the field `failure` of one log record: of so many items as were tried.
+    pub fn account(&self) -> Box<dyn std::error::Error> {
+        let failed = self.failed.iter().map(|failure| (failure.item.as_str(), &failure.report));
+        Box::new(Account::of_batch(failed, self.done + self.failed.len() as u64))
+    }
+
     /// Whether anything changed.
     pub fn did_something(&self) -> bool {
         self.done > 0 || self.deleted > 0
@@ -264,7 +271,7 @@ pub trait Monitor: Send + Sync {
 
     /// Something that a person should read now: logged, if nobody shows it otherwise.
     fn warn(&self, stage: Stage, message: &str) {
-        tracing::warn!(?stage, "{message}");
+        tracing::warn!(stage = stage.name(), "{message}");
     }
 }
 

@@ -38,6 +38,8 @@ pub mod open;
 mod connect;
 mod local;
 mod name;
+mod pace;
+mod renew;
 mod sign;
 mod unbatch;
 mod upload;
@@ -54,8 +56,10 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult};
 
 use crate::clock::Clock;
+use crate::task;
 use connect::{Call, Content, Wire};
-pub use failure::{StoreError, StoreErrorKind, StoreResult};
+use failure::Trail;
+pub use failure::{Said, StoreError, StoreErrorKind, StoreResult};
 pub use layout::{Key, Prefix};
 use local::Local;
 pub use meter::{Counts, Meter, Request, Stage, Tally};
@@ -218,10 +222,10 @@ impl Store {
         // Before the first page is asked for: what is dated before now is in it.
         let mut listing = Listing { began: self.now().unwrap_or(Timestamp::MIN), ..Listing::default() };
         let within = if self.shared.options.as_inbox { String::new() } else { prefix.path() };
-        let failed = |error| match self.failed("list", &within, error) {
+        let failed = |error: StoreError| match error.kind {
             // Nothing under a prefix is no error; a bucket or directory that is gone is one for a person.
-            error if error.kind == StoreErrorKind::NotFound => StoreError { kind: StoreErrorKind::Denied, ..error },
-            error => error,
+            StoreErrorKind::NotFound => StoreError { kind: StoreErrorKind::Denied, ..error },
+            _ => error,
         };
         let folder = name::to_path(format!("{}{within}", self.shared.prefix).trim_end_matches('/'));
         let mut entries = match after {
@@ -230,7 +234,7 @@ impl Store {
         };
         let mut seen = 0;
         self.count_many(Request::List, 1);
-        while let Some(entry) = self.call(entries.try_next()).await.map_err(failed)? {
+        while let Some(entry) = self.ask("list", &within, entries.try_next()).await.map_err(failed)? {
             if listing.objects.len() >= max {
                 listing.more = true;
                 break;
@@ -254,16 +258,13 @@ impl Store {
 
     /// A whole object, and what the answer said of it (its last-modified and etag are those of these very bytes).
     pub async fn get(&self, key: &Key) -> StoreResult<(Bytes, Object)> {
-        let failed = |error| self.failed("read", &self.shown(key), error);
         self.count_many(Request::Get, 1);
-        let (bytes, meta) = self
-            .call(async {
-                let answer = self.shared.objects.get(&self.path(key)).await?;
-                let meta = answer.meta.clone();
-                Ok((answer.bytes().await?, meta))
-            })
-            .await
-            .map_err(failed)?;
+        let whole = async {
+            let answer = self.shared.objects.get(&self.path(key)).await?;
+            let meta = answer.meta.clone();
+            Ok((answer.bytes().await?, meta))
+        };
+        let (bytes, meta) = self.ask("read", &self.within(key), whole).await?;
         self.received(Request::Get, bytes.len());
         if bytes.len() as u64 != meta.size {
             return Err(self.cut("read", key, bytes.len() as u64, meta.size));
@@ -274,17 +275,13 @@ impl Store {
     /// A whole object as a stream of chunks: for input of any size.
     pub async fn get_stream(&self, key: &Key) -> StoreResult<(BoxStream<'static, StoreResult<Bytes>>, Object)> {
         self.count_many(Request::Get, 1);
-        let answer = self
-            .call(self.shared.objects.get(&self.path(key)))
-            .await
-            .map_err(|error| self.failed("read", &self.shown(key), error))?;
+        let answer = self.ask("read", &self.within(key), self.shared.objects.get(&self.path(key))).await?;
         let object = object(key.clone(), &answer.meta);
         let chunks = answer.into_stream();
         // A body that breaks off is asked for again by the client while it is being read: still this stage's request.
         let state = (chunks, self.clone(), object.clone(), 0_u64);
         let chunks = futures::stream::try_unfold(state, |(mut chunks, store, object, mut read)| async move {
-            let next = store.call(chunks.try_next()).await;
-            match next.map_err(|error| store.failed("read", &store.shown(&object.key), error))? {
+            match store.ask("read", &store.within(&object.key), chunks.try_next()).await? {
                 Some(chunk) => {
                     read += chunk.len() as u64;
                     store.received(Request::Get, chunk.len());
@@ -300,10 +297,9 @@ impl Store {
     /// Parts of an object; ranges that are near each other are one request.
     pub async fn get_ranges(&self, key: &Key, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
         self.count_many(Request::Get, requests_for(ranges));
-        let parts = self
-            .call(self.shared.objects.get_ranges(&self.path(key), ranges))
-            .await
-            .map_err(|error| self.failed("read a part of", &self.shown(key), error))?;
+        let path = self.path(key);
+        let parts =
+            self.ask("read a part of", &self.within(key), self.shared.objects.get_ranges(&path, ranges)).await?;
         for (part, range) in parts.iter().zip(ranges) {
             self.received(Request::Get, part.len());
             let wanted = range.end - range.start;
@@ -321,9 +317,7 @@ impl Store {
 
     async fn look(&self, key: &Key) -> StoreResult<ObjectMeta> {
         self.count_many(Request::Head, 1);
-        self.call(self.shared.objects.head(&self.path(key)))
-            .await
-            .map_err(|error| self.failed("look at", &self.shown(key), error))
+        self.ask("look at", &self.within(key), self.shared.objects.head(&self.path(key))).await
     }
 
     /// Writes a new object, never over another. An ambiguous failure (the answer was lost) is settled by reading back:
@@ -383,10 +377,9 @@ impl Store {
             self.shared.meter.add(self.stage, Request::Put, size_bytes);
         }
         let path = self.path(key);
-        let put = self
-            .call(self.shared.objects.put_opts(&path, body.into(), PutOptions::from(mode)))
-            .await
-            .map_err(|error| self.failed(operation, &self.shown(key), error))?;
+        let put = self.shared.objects.put_opts(&path, body.into(), PutOptions::from(mode));
+        let put = self.ask(operation, &self.within(key), put).await?;
+        task::moved(size_bytes);
         self.written(key, size_bytes, put).await
     }
 
@@ -404,9 +397,9 @@ impl Store {
     pub async fn delete(&self, key: &Key) -> StoreResult<()> {
         self.writable("delete", key)?;
         self.count_many(Request::Delete, 1);
-        match self.call(self.shared.objects.delete(&self.path(key))).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed("delete", &self.shown(key), error)),
+        match self.ask("delete", &self.within(key), self.shared.objects.delete(&self.path(key))).await {
+            Err(error) if error.kind != StoreErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -432,20 +425,21 @@ impl Store {
             && local
                 .is_held_open(&self.path(&seen.key))
                 .await
-                .map_err(|error| self.failed("delete", &self.shown(&seen.key), error))?
+                .map_err(|error| self.failed("delete", &self.within(&seen.key), error, &Trail::default()))?
         {
             return Ok(false);
         }
         self.count_many(Request::Delete, 1);
         let path = self.path(&seen.key);
         let only = Content { etag: meta.e_tag, version: meta.version };
-        match self.call_only(self.shared.objects.delete(&path), Some(only)).await {
+        let within = self.within(&seen.key);
+        match self.ask_only("delete", &within, self.shared.objects.delete(&path), Some(only)).await {
             Ok(()) => Ok(true),
-            // Gone already: by us, if an answer was lost on the way, or by another who did the same work.
-            Err(object_store::Error::NotFound { .. }) => Ok(true),
-            Err(error) => match self.failed("delete", &self.shown(&seen.key), error) {
-                error if matches!(error.kind, StoreErrorKind::Changed | StoreErrorKind::AlreadyExists) => Ok(false),
-                error => Err(error),
+            Err(error) => match error.kind {
+                // Gone already: by us, if an answer was lost on the way, or by another who did the same work.
+                StoreErrorKind::NotFound => Ok(true),
+                StoreErrorKind::Changed | StoreErrorKind::AlreadyExists => Ok(false),
+                _ => Err(error),
             },
         }
     }
@@ -453,7 +447,8 @@ impl Store {
     /// Whether a process has this object open: a local file that is still being written. Elsewhere never.
     pub async fn is_held_open(&self, key: &Key) -> StoreResult<bool> {
         let Some(local) = &self.shared.local else { return Ok(false) };
-        local.is_held_open(&self.path(key)).await.map_err(|error| self.failed("look at", &self.shown(key), error))
+        let held = local.is_held_open(&self.path(key)).await;
+        held.map_err(|error| self.failed("look at", &self.within(key), error, &Trail::default()))
     }
 
     /// The store's own time: a lower bound, as near as it can be told without asking. `None` as long as it has not
@@ -490,11 +485,6 @@ impl Store {
         Key::parse(name)
     }
 
-    /// The object's name as errors show it.
-    fn shown(&self, key: &Key) -> String {
-        self.within(key)
-    }
-
     fn writable(&self, operation: &'static str, key: &Key) -> StoreResult<()> {
         if !self.shared.options.read_only {
             return Ok(());
@@ -504,10 +494,10 @@ impl Store {
         Err(StoreError { kind: StoreErrorKind::Denied, operation, path, source })
     }
 
-    fn failed(&self, operation: &'static str, within: &str, error: object_store::Error) -> StoreError {
+    fn failed(&self, operation: &'static str, within: &str, error: object_store::Error, trail: &Trail) -> StoreError {
         let kind = failure::kind(&error);
         let path = format!("{}/{within}", self.shared.url);
-        StoreError { kind, operation, path, source: Some(Box::new(error)) }
+        StoreError { kind, operation, path, source: Some(Box::new(Said::of(error, trail))) }
     }
 
     fn cut(&self, operation: &'static str, key: &Key, read: u64, wanted: u64) -> StoreError {
@@ -516,13 +506,28 @@ impl Store {
         StoreError { kind: StoreErrorKind::Unavailable, operation, path, source }
     }
 
-    /// Runs a call of the client in the name of this store's stage.
-    async fn call<T>(&self, call: impl Future<Output = T>) -> T {
-        self.call_only(call, None).await
+    /// Runs a call of the client in the name of this store's stage: `operation` (a verb) on what is called `within`
+    /// the store.
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        within: &str,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> StoreResult<T> {
+        self.ask_only(operation, within, call, None).await
     }
 
-    async fn call_only<T>(&self, call: impl Future<Output = T>, only: Option<Content>) -> T {
-        Call { stage: self.stage, only }.scope(call).await
+    async fn ask_only<T>(
+        &self,
+        operation: &'static str,
+        within: &str,
+        asked: impl Future<Output = object_store::Result<T>>,
+        only: Option<Content>,
+    ) -> StoreResult<T> {
+        let trail = Trail::default();
+        let _doing = task::doing(|| format!("{operation} {}/{within}", self.shared.url));
+        let call = Call { stage: self.stage, only, trail: trail.clone() };
+        call.scope(asked).await.map_err(|error| self.failed(operation, within, error, &trail))
     }
 
     /// Counts requests, unless they are counted where they are really made.
@@ -533,6 +538,7 @@ impl Store {
     }
 
     fn received(&self, request: Request, bytes: usize) {
+        task::moved(bytes as u64);
         if !self.is_cloud() {
             self.shared.meter.received(self.stage, request, bytes as u64);
         }

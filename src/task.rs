@@ -1,5 +1,13 @@
-//! The only place that spawns: every task keeps its span (so that an error can tell the way it came), and is joined.
+//! The only place that spawns: every task keeps its span (so that an error can tell the way it came) and its
+//! [`Item`], and is joined.
+//!
+//! Who drops the future of a piece of work stops it: a task is aborted, a piece of CPU-bound work that has not begun
+//! never does, one that waits ([`wait`]) wakes up, and one that computes ends at its end, which nobody hears. Such pieces
+//! are therefore kept short: a step of a decoder, a window of a merge, one block.
 
+mod item;
+
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::LazyLock;
@@ -7,14 +15,23 @@ use std::sync::LazyLock;
 use rayon_core::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::error::{Result, report};
+
+use item::Item;
+pub use item::{Doing, OverBudget, doing, moved, within};
 
 /// One thread a core. Always the same few: an allocator keeps memory for each thread that it has seen, and batches that
 /// wander over the runtime's hundreds of blocking threads leave some of theirs in each.
 static CORES: LazyLock<Result<ThreadPool, ThreadPoolBuildError>> =
     LazyLock::new(|| ThreadPoolBuilder::new().thread_name(|number| format!("cpu-{number}")).build());
+
+thread_local! {
+    /// Set when nobody wants the CPU-bound work of this thread any more.
+    static GIVEN_UP: RefCell<Option<CancellationToken>> = const { RefCell::new(None) };
+}
 
 /// Runs CPU-bound work off the async threads, in the current span: as many pieces at a time as there are cores, first
 /// come first served. On a runtime of one thread (simulations) it runs in place, so that a seed decides everything.
@@ -28,10 +45,19 @@ where
     }
     let cores = CORES.as_ref().map_err(|error| report!("start threads for CPU-bound work: {error}"))?;
     let (sender, outcome) = oneshot::channel();
-    let (span, runtime) = (Span::current(), Handle::current());
+    let (span, runtime, item) = (Span::current(), Handle::current(), Item::current());
+    let given_up = CancellationToken::new();
+    // Dropped with this future.
+    let _giving_up = given_up.clone().drop_guard();
+    let _doing = doing(|| "compute".to_owned());
     cores.spawn_fifo(move || {
+        if given_up.is_cancelled() {
+            return;
+        }
         let _runtime = runtime.enter();
-        let outcome = catch_unwind(AssertUnwindSafe(|| span.in_scope(work)));
+        GIVEN_UP.set(Some(given_up));
+        let outcome = catch_unwind(AssertUnwindSafe(|| item.enter(|| span.in_scope(work))));
+        GIVEN_UP.set(None);
         // Nobody waits any more for the work of an item that was stopped.
         let _ = sender.send(outcome);
     });
@@ -41,6 +67,17 @@ where
         Ok(Err(panic)) => resume_unwind(panic),
         Err(_) => Err(report!("the work was stopped")),
     }
+}
+
+/// Waits, in CPU-bound work, for something that comes from an async task; none if nobody wants the work any more.
+pub fn wait<T>(what: impl Future<Output = T>) -> Option<T> {
+    let given_up = GIVEN_UP.with_borrow(Clone::clone);
+    Handle::current().block_on(async {
+        match given_up {
+            None => Some(what.await),
+            Some(given_up) => given_up.run_until_cancelled(what).await,
+        }
+    })
 }
 
 /// Runs work that waits for the machine (files) off the async threads, in the current span. In place on a runtime of
@@ -69,8 +106,9 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
+    let work = Item::current().scope(work).in_current_span();
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns tasks, with their span")]
-    let handle = tokio::spawn(work.in_current_span());
+    let handle = tokio::spawn(work);
     Task(handle)
 }
 
@@ -96,5 +134,87 @@ fn joined<T>(outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
         // A panic is a bug: it goes on where somebody waits for the task.
         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
         Err(_) => Err(report!("the task was stopped")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Work that waits for what never comes takes every core; it ends when nobody wants it, and what stood behind it in
+    /// the queue and was given up, too, never begins.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn work_that_nobody_wants_any_more_ends_or_never_begins() {
+        let (begun, ended, late) =
+            (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
+        let cores = rayon_core::current_num_threads().max(std::thread::available_parallelism().unwrap().get());
+        let hanging: Vec<Task<()>> = (0..cores)
+            .map(|_| {
+                let (begun, ended) = (begun.clone(), ended.clone());
+                spawn(cpu(move || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    assert!(wait(std::future::pending::<()>()).is_none());
+                    ended.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                }))
+            })
+            .collect();
+        while (begun.load(Ordering::SeqCst) as usize) < cores {
+            tokio::task::yield_now().await;
+        }
+        let queued = spawn(cpu({
+            let late = late.clone();
+            move || {
+                late.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
+        }));
+        tokio::task::yield_now().await;
+        drop(queued);
+        drop(hanging);
+        // Behind all of them.
+        cpu(|| Ok(())).await.unwrap();
+        while (ended.load(Ordering::SeqCst) as usize) < cores {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(late.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_takes_longer_than_its_budget_is_stopped_and_says_what_it_was_at() {
+        use crate::clock::Clock;
+
+        let clock = Clock::simulated("2026-11-22T14:00:00Z".parse().unwrap(), 1);
+        let stopped = Arc::new(());
+        let held = Arc::downgrade(&stopped);
+        let work = async {
+            let (clock, stopped) = (clock.clone(), stopped);
+            moved(1_000_000);
+            // In a task of its own: it is still this item's.
+            let long = clock.clone();
+            let read = spawn(async move {
+                let _stopped = stopped;
+                moved(500_000);
+                let _doing = doing(|| "read spans/x".to_owned());
+                long.sleep(Duration::from_secs(10_000)).await;
+                Ok(())
+            });
+            let _doing = doing(|| "look at inbox/a".to_owned());
+            clock.sleep(Duration::from_secs(100)).await;
+            drop(_doing);
+            read.join().await
+        };
+        let over = within(&clock, Duration::from_secs(300), work).await.unwrap_err();
+        assert_eq!(
+            over.to_string(),
+            "it took longer than its 5m and was stopped; 1.5 MB had come and gone; it was at this: read spans/x (5m)"
+        );
+        tokio::task::yield_now().await;
+        assert_eq!(held.strong_count(), 0, "its tasks are gone with it");
+        assert_eq!(within(&clock, Duration::from_secs(300), async { 7 }).await.unwrap(), 7);
     }
 }

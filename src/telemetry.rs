@@ -1,23 +1,23 @@
 //! Logs, to standard error: short lines for people on a terminal, else one JSON object a line in the form that Google
 //! Cloud Logging reads ([`cloud`]).
 //!
-//! Filters stand on the layer that prints, never on the registry: [`RootcauseLayer`] must see every span, or error
-//! reports lose the way they came.
+//! Filters stand on the layer that prints, never on the registry, and only for events: the [`Recorder`] must see every
+//! span, or error reports lose the way they came, and records what they belong to.
 
 mod cloud;
+mod human;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
 
 use indicatif::MultiProgress;
-use rootcause_tracing::RootcauseLayer;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::error::Mistake;
+use crate::error::{self, Mistake, Recorder};
 
 /// How logs are written.
 #[derive(clap::ValueEnum, serde::Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,13 +52,17 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), Mistake> {
     };
     let printed = if human {
         let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        fmt::layer().compact().with_target(false).with_timer(TimeOfDay).with_ansi(colours).with_writer(Above).boxed()
+        fmt::layer().event_format(human::Lines).with_ansi(colours).with_writer(Above).boxed()
     } else {
         cloud::CloudLayer::new(Above).boxed()
     };
-    let registry = tracing_subscriber::registry().with(RootcauseLayer).with(printed.with_filter(filter));
+    if filter.max_level_hint().is_none_or(|level| level >= LevelFilter::DEBUG) {
+        error::show_places();
+    }
+    let filter = filter.or(filter_fn(|metadata: &tracing::Metadata<'_>| metadata.is_span()));
+    let registry = tracing_subscriber::registry().with(Recorder).with(printed.with_filter(filter));
     // A second call (tests in one process) keeps the first subscriber.
-    let _ = registry.try_init();
+    drop(registry.try_init());
     Ok(())
 }
 
@@ -81,15 +85,6 @@ impl Write for Above {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// `14:02:03`, UTC.
-struct TimeOfDay;
-
-impl fmt::time::FormatTime for TimeOfDay {
-    fn format_time(&self, writer: &mut fmt::format::Writer<'_>) -> std::fmt::Result {
-        write!(writer, "{}", wall().strftime("%T"))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Bars;
 use super::{Exit, Session, complain, out, settings};
-use crate::error::{Mistake, Report, Result, ResultExt, find};
+use crate::error::{Mistake, Report, Result, ResultExt, find, told};
 use crate::farm::Settings;
 use crate::farm::health::{server, systemd};
 use crate::farm::peers::Provider;
@@ -157,7 +157,7 @@ fn ended(report: Report) -> Result<Exit> {
         return Ok(Exit::NeedsYes);
     }
     if find::<GaveUp>(&report).is_some() {
-        tracing::error!("the worker gave up: {report}");
+        tracing::error!(failure = told(&report), "the worker gave up");
         return Ok(Exit::GaveUp);
     }
     Err(report)

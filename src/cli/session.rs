@@ -10,6 +10,7 @@ use crate::error::{Mistake, Result, ResultExt};
 use crate::farm::{Settings, documents};
 use crate::handler::catalogue::Catalogue;
 use crate::query::Reader;
+use crate::store::open::Patience;
 use crate::store::{OpenOptions, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::telemetry::LogFormat;
@@ -52,6 +53,17 @@ pub struct Global {
     /// Moves the store's clock: a moment, or `+8d` from now (for tests)
     #[arg(long, global = true, hide = true, env = "TRACEFARM_NOW", allow_hyphen_values = true)]
     now: Option<Now>,
+    /// How many times as fast the worker's own clock goes: pauses, the watchdog, budgets (for tests)
+    #[arg(long, global = true, hide = true, env = "TRACEFARM_HASTE", value_parser = positive)]
+    haste: Option<f64>,
+    /// How many times as long requests may take, and are waited for between attempts (for tests)
+    #[arg(long, global = true, hide = true, env = "TRACEFARM_PATIENCE", value_parser = positive)]
+    patience: Option<f64>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be greater than 0".to_owned()) }
 }
 
 /// `--now`
@@ -98,7 +110,8 @@ impl Session {
             Some(Now::Off(offset)) => offset,
             Some(Now::At(moment)) => moment.duration_since(Clock::system(SignedDuration::ZERO).wall()),
         };
-        Ok(Self { global, config, clock: Clock::system(offset) })
+        let clock = global.haste.map_or_else(|| Clock::system(offset), |haste| Clock::hasty(offset, haste));
+        Ok(Self { global, config, clock })
     }
 
     /// `--log`
@@ -121,7 +134,7 @@ impl Session {
     /// # Errors
     /// A [`Mistake`] if none is named.
     pub async fn writer(&self) -> Result<Store> {
-        self.open(&OpenOptions::default()).await
+        self.open(&self.options()).await
     }
 
     /// Opens the store to read: nothing done with it writes or deletes.
@@ -129,7 +142,14 @@ impl Session {
     /// # Errors
     /// A [`Mistake`] if none is named.
     pub async fn reader(&self) -> Result<Store> {
-        self.open(&OpenOptions { read_only: true, ..OpenOptions::default() }).await
+        self.open(&OpenOptions { read_only: true, ..self.options() }).await
+    }
+
+    fn options(&self) -> OpenOptions {
+        OpenOptions {
+            patience: Patience::default().times(self.global.patience.unwrap_or(1.0)),
+            ..OpenOptions::default()
+        }
     }
 
     /// Opens another inbox than that of `store`.
@@ -137,7 +157,7 @@ impl Session {
     /// # Errors
     /// A [`Mistake`] if one lies within the other, or if it is a farm's store itself: blocks would be taken for input.
     pub async fn inbox(&self, url: &str, store: &Store, read_only: bool) -> Result<Store> {
-        let options = OpenOptions { read_only, as_inbox: true, ..OpenOptions::default() };
+        let options = OpenOptions { read_only, as_inbox: true, ..self.options() };
         let inbox =
             Store::open(url, &options, self.clock.clone()).await.context_with(|| format!("open the inbox {url}"))?;
         if inbox.overlaps(store) {
@@ -147,8 +167,7 @@ impl Session {
             ))
             .into());
         }
-        let itself =
-            Store::open(url, &OpenOptions { read_only: true, ..OpenOptions::default() }, self.clock.clone()).await?;
+        let itself = Store::open(url, &OpenOptions { read_only: true, ..self.options() }, self.clock.clone()).await?;
         if !itself.list_some(&Prefix::Settings, None, 1).await?.objects.is_empty() {
             return Err(Mistake(format!(
                 "{url} is the store of a farm: as an inbox name what collectors write, such as {url}/inbox"
@@ -171,7 +190,7 @@ impl Session {
     /// # Errors
     /// Those of the store.
     pub async fn query_of(&self, url: &str) -> Result<Reader> {
-        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        let options = OpenOptions { read_only: true, ..self.options() };
         self.query_store(Store::open(url, &options, self.clock.clone()).await?).await
     }
 

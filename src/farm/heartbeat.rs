@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::record::{Record, Vitals};
 use crate::clock::Clock;
-use crate::error::{Mistake, Result, ResultExt, report};
+use crate::error::{Mistake, Result, ResultExt, bail, report, store_kind, told};
 use crate::model::{BootId, WorkerName};
-use crate::store::{Key, Object, Prefix, Store};
+use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
 
 /// How often a worker writes its heartbeat: four in the time for which one counts.
 pub const PERIOD: Duration = Duration::from_secs(15);
@@ -206,11 +206,34 @@ impl Heart {
     /// Overwriting is safe: only this boot writes the name. If the process dies before or after, the last one written
     /// grows old, which is what says that it died.
     pub async fn beat(&self, store: &Store) -> Result<()> {
+        self.write(store, true).await
+    }
+
+    /// [`Heart::beat`]; on a full disk, which has room for a name but not for what it says, an empty one: it still tells
+    /// that I live and what time it is, without which nothing could be deleted to make room (rule 8). Not while
+    /// something is in hand: that must be named.
+    pub async fn beat_if_need_be_empty(&self, store: &Store) -> Result<()> {
+        match self.beat(store).await {
+            Err(report) if store_kind(&report) == Some(StoreErrorKind::Full) => {
+                // Why there was no room is what counts.
+                self.write(store, false).await.map_err(|_| report)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn write(&self, store: &Store, with_words: bool) -> Result<()> {
         let stopped = self.stopped.lock().await;
         if *stopped {
             return Ok(());
         }
-        let body = serde_json::to_vec_pretty(&self.says()).context("write the heartbeat as JSON")?;
+        // Asked now that the heartbeat before is written: this one must not say less.
+        let says = self.says();
+        let body = match with_words {
+            true => serde_json::to_vec_pretty(&says).context("write the heartbeat as JSON")?,
+            false if says.in_hand.is_empty() => Vec::new(),
+            false => bail!("what is in hand must be named"),
+        };
         let sent = self.clock.monotonic();
         let written = store.overwrite(&self.key(), body.into()).await.context("write my heartbeat")?;
         self.store_clock.heartbeat(written.modified, sent);
@@ -223,8 +246,11 @@ impl Heart {
     pub async fn keep_beating(&self, store: &Store) {
         loop {
             self.clock.sleep(PERIOD).await;
-            if let Err(error) = self.beat(store).await {
-                tracing::warn!("the heartbeat failed; without one for {FRESH:?} nothing is deleted: {error}");
+            if let Err(report) = self.beat_if_need_be_empty(store).await {
+                tracing::warn!(
+                    failure = told(&report),
+                    "the heartbeat failed; without one for {FRESH:?} nothing is deleted"
+                );
             }
         }
     }

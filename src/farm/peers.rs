@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::heartbeat::Other;
 use crate::clock::Clock;
-use crate::error::{Mistake, Report, Result, ResultExt};
+use crate::error::{Mistake, Report, Result, ResultExt, told};
 use crate::model::WorkerName;
 
 /// When a provider fails after its retries, its last answer counts for so long; then the worker stops working.
@@ -169,7 +169,10 @@ impl Directory {
     fn make_do(&self, report: Report) -> Result<()> {
         match &self.last {
             Some((heard, _)) if self.clock.monotonic() - *heard < ANSWER_LASTS => {
-                tracing::warn!("who the peers are could not be asked; the last answer counts for now: {report}");
+                tracing::warn!(
+                    failure = told(&report),
+                    "who the peers are could not be asked; the last answer counts for now"
+                );
                 Ok(())
             }
             _ => Err(report.context(Unknown).into_dynamic()),

@@ -24,7 +24,7 @@ use super::peers::{Directory, Peers, Provider};
 use super::record::{Record, Took};
 use super::strikes::{self, Coroner};
 use crate::clock::Clock;
-use crate::error::{Mistake, Report, Result, find, report};
+use crate::error::{Mistake, Report, Result, find, report, told};
 use crate::handler::catalogue::Catalogue;
 use crate::model::{Hour, Table, WorkerName};
 use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, forget, index, publish};
@@ -186,13 +186,18 @@ impl Worker {
     /// # Errors
     /// [`GaveUp`], [`WouldExpire`], a [`Mistake`] of the options, or that the store cannot be used at all.
     pub async fn run(&self, stop: &CancellationToken) -> Result<Summary> {
+        let span = tracing::info_span!("run", worker = %self.options.name, rank = tracing::field::Empty);
+        Box::pin(self.run_in_span(stop)).instrument(span).await
+    }
+
+    async fn run_in_span(&self, stop: &CancellationToken) -> Result<Summary> {
         self.record.begin(&self.store, &self.inbox);
         let heart = Heart::of_run(self.clock.clone(), self.options.name.clone(), self.record.clone());
-        heart.beat(&self.store).await?;
+        heart.beat_if_need_be_empty(&self.store).await?;
         let outcome = self.with_heart(&heart, stop).await;
         // A heartbeat that stays behind only keeps a lone worker from starting for a minute.
         if let Err(report) = heart.remove(&self.store).await {
-            tracing::warn!("the heartbeat stays behind: {report}");
+            tracing::warn!(failure = told(&report), "the heartbeat stays behind");
         }
         outcome
     }
@@ -404,10 +409,10 @@ impl<'a> Shift<'a> {
                 self.expired = Some(self.worker.clock.monotonic());
             }
             if let Err(report) = self.heart.prune(&self.worker.store).await {
-                tracing::warn!("heartbeats of the dead stay for now: {report}");
+                tracing::warn!(failure = told(&report), "heartbeats of the dead stay for now");
             }
             if let Err(report) = strikes::sweep(&self.worker.store, &self.worker.inbox).await {
-                tracing::warn!("old strikes stay for now: {report}");
+                tracing::warn!(failure = told(&report), "old strikes stay for now");
             }
         }
         Ok(cycle)
@@ -454,7 +459,7 @@ impl<'a> Shift<'a> {
         F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
     {
         let desk = self.desk.for_stage(stage);
-        let span = tracing::info_span!("stage", name = stage.name());
+        let span = tracing::info_span!("stage", stage = stage.name());
         let mut came = Came::Nothing;
         loop {
             let clock = &self.worker.clock;
@@ -463,23 +468,22 @@ impl<'a> Shift<'a> {
             self.round.stop = stop.clone();
             self.ran.begins(stage);
             let round = self.round.clone();
-            let working = run(&desk, &round).instrument(span.clone());
+            let working = Box::pin(run(&desk, &round)).instrument(span.clone());
             let outcome = self.until_regrouped(working, &stop).await;
             // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
             let time = Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
             let report = match outcome {
                 Ok(report) => report,
                 Err(report) => {
-                    let stage_name = stage.name();
-                    tracing::error!(stage = stage_name, "a round of {stage_name} failed: {report}");
+                    span.in_scope(|| tracing::error!(failure = told(&report), "a round of {} failed", stage.name()));
                     cycle.failed = true;
                     self.ran.add(stage, time, Err(report), &self.round.setbacks);
                     return came.max(Came::Left);
                 }
             };
-            for failure in &report.failed {
-                let (stage, item) = (stage.name(), &failure.item);
-                tracing::error!(stage, item, "{stage} failed for {item}: {}", failure.report);
+            if !report.failed.is_empty() {
+                let failure = report.account();
+                span.in_scope(|| tracing::error!(failure, "{} failed", stage.name()));
             }
             came = came.max(Came::of(&report));
             cycle.did_something |= report.did_something();
@@ -538,6 +542,7 @@ impl<'a> Shift<'a> {
         };
         if peers != self.peers {
             // Who is alone, and was before, need not be told.
+            tracing::Span::current().record("rank", rank);
             if peers.names.len().max(self.peers.names.len()) > 1 {
                 tracing::info!(rank, peers = peers.names.len(), "worker {} of {}", rank + 1, peers.names.len());
             }
@@ -592,7 +597,9 @@ impl<'a> Shift<'a> {
                 self.desk.catalogue = Arc::new(catalogue);
                 self.desk.settings_read = now;
             }
-            Err(report) => tracing::warn!("the settings could not be read again; the old ones count on: {report}"),
+            Err(report) => {
+                tracing::warn!(failure = told(&report), "the settings could not be read again; the old ones count on");
+            }
         }
     }
 
@@ -674,7 +681,7 @@ impl Cycle {
             Ok(outcome) => Ok(Some(outcome)),
             Err(report) if find::<E>(&report).is_some() => Err(report),
             Err(report) => {
-                tracing::error!("a cycle failed: {report}");
+                tracing::error!(failure = told(&report), "a cycle failed");
                 self.failed = true;
                 Ok(None)
             }

@@ -17,7 +17,7 @@ use super::pin::{self, Pins};
 use super::rows::{self, Traces};
 use super::window::Window;
 use super::{AT_A_TIME, Reader, relisted};
-use crate::error::{Result, ResultExt, store_kind};
+use crate::error::{Result, ResultExt, store_kind, told};
 use crate::handler;
 use crate::handler::catalogue::Catalogue;
 use crate::handler::id::shown_service;
@@ -296,7 +296,7 @@ impl Found {
                     Ok(rows) => Ok(Some((*pin, rows))),
                     Err(report) if store_kind(&report).is_some() => Err(report),
                     Err(report) => {
-                        tracing::warn!(pin = %Key::Pin((*pin).clone()).path(), "a pin is not searched\n{report}");
+                        tracing::warn!(pin = %Key::Pin((*pin).clone()).path(), failure = told(&report), "a pin is not searched");
                         Ok(None)
                     }
                 }

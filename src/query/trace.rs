@@ -11,7 +11,7 @@ pub use tree::Tree;
 use super::pin::{self, Pins};
 use super::window::Window;
 use super::{Reader, relisted, rows};
-use crate::error::{Result, store_kind};
+use crate::error::{Result, store_kind, told};
 use crate::model::{BlockId, Table, TraceId};
 use crate::otlp::encode;
 use crate::store::layout::{BlockKey, PinKey};
@@ -78,7 +78,7 @@ async fn find_once(reader: &Reader, id: TraceId) -> Result<Lookup> {
             Err(report) if store_kind(&report).is_some() => return Err(report),
             // Another version or the blocks may have it all.
             Err(report) => {
-                tracing::warn!(trace = %id, "a pin of the trace cannot be read\n{report}");
+                tracing::warn!(trace = %id, failure = told(&report), "a pin of the trace cannot be read");
                 damaged = Some(report);
             }
         }

@@ -15,6 +15,7 @@ use futures::{StreamExt, stream};
 
 pub use plan::{Delete, Facts, Merge, Plan, Why};
 
+use super::item::{is_over_budget, item};
 use super::quarantine::{self, Health};
 use super::{Desk, Fence, Fenced, Round, StageReport, forget, lanes};
 use crate::error::{Result, bail, is_not_found, report, store_kind};
@@ -80,7 +81,7 @@ pub(super) async fn rewrite(
     let (plan, damaged) = look(desk, forced).await?;
     warn(desk, round, &plan);
     for damaged in damaged {
-        examine(desk, round, damaged, &mut report).await;
+        examine(desk, damaged, &mut report).await;
     }
     sweep(desk, round, &fence, plan.deletes, &mut report).await;
     let merged = merges(desk, round, plan.merges, forget, &mut report).await?;
@@ -155,7 +156,11 @@ async fn merges(
         async move {
             // Asked when its turn comes.
             let over = round.is_stopped() || (!desk.once && desk.clock.monotonic() - started > ROUND_LASTS);
-            let outcome = if over { None } else { Some(one(&desk, &merge, &forget, lanes).await) };
+            let name = merge.name();
+            let outcome = match over {
+                true => None,
+                false => Some(item(&desk.clock, &name, merge.bytes, one(&desk, &merge, &forget, lanes)).await),
+            };
             (merge, outcome)
         }
     });
@@ -184,8 +189,8 @@ async fn merges(
             }
             Some(Err(cause)) => {
                 round.setbacks.failed(&name);
-                if store_kind(&cause).is_none() {
-                    blame(desk, round, &merge, report).await;
+                if store_kind(&cause).is_none() && !is_over_budget(&cause) {
+                    blame(desk, &merge, report).await;
                 }
                 report.fail(name, cause);
             }
@@ -214,23 +219,21 @@ async fn one(desk: &Desk, merge: &Merge, forget: &HashSet<TraceId>, lanes: usize
 
 /// A merge failed though the store answered: one of its inputs is damaged, or this program is wrong. Each is read whole,
 /// alone; what cannot be read is marked and skipped from then on, so that the others are merged.
-async fn blame(desk: &Desk, round: &Round, merge: &Merge, report: &mut StageReport) {
+async fn blame(desk: &Desk, merge: &Merge, report: &mut StageReport) {
     for (key, size_bytes) in &merge.keys {
         let why = String::new();
         let damaged =
             Damaged { key: *key, size_bytes: *size_bytes, modified: jiff::Timestamp::MIN, why, marked: false };
-        examine(desk, round, damaged, report).await;
+        examine(desk, damaged, report).await;
     }
 }
 
-async fn examine(desk: &Desk, round: &Round, damaged: Damaged, report: &mut StageReport) {
+async fn examine(desk: &Desk, damaged: Damaged, report: &mut StageReport) {
     let path = Key::Block(damaged.key).path();
-    match quarantine::examine(desk, &damaged).await {
+    match item(&desk.clock, &path, damaged.size_bytes, quarantine::examine(desk, &damaged)).await {
         Ok(Health::Sound) => {}
         Ok(Health::Damaged(why)) => {
-            let message = format!("{path} is damaged, and left where it is: {why}");
-            round.warn(&desk.clock, Stage::Compact, &message);
-            report.fail(path, report!("{message}"));
+            report.fail(path, report!("it is damaged, and left where it is: {why}"));
         }
         Err(cause) => report.fail(path, cause),
     }

@@ -27,6 +27,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use self::plan::{Horizon, Listed};
+use super::item::item;
 use super::quarantine::{self, Health};
 use super::{Desk, Ledger, Round, StageReport};
 use crate::error::{Report, Result, ResultExt, find, report};
@@ -123,7 +124,7 @@ async fn oldest_unread(desk: &Desk, ledger: &Ledger) -> Result<Option<Timestamp>
 async fn examine<'d>(desk: &Desk, suspects: impl Iterator<Item = &'d Damaged>, done: &mut StageReport) {
     for suspect in suspects {
         let path = Key::Block(suspect.key).path();
-        match quarantine::examine(desk, suspect).await {
+        match item(&desk.clock, &path, suspect.size_bytes, quarantine::examine(desk, suspect)).await {
             Ok(Health::Sound) => done.skipped += 1,
             Ok(Health::Damaged(why)) => {
                 done.fail(path, report!("it is damaged, and left where it is: {why}").into_dynamic())

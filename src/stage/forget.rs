@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::item::item;
 use super::{Desk, Fence, Round, StageReport, compact, pins, publish};
 use crate::error::{Result, is_not_found};
 use crate::model::{Hour, Shard, Table, TraceId};
@@ -158,7 +159,7 @@ async fn sweep_quarantine(
             continue;
         }
         let path = object.key.path();
-        match sweep_object(desk, &object, key, forget.clone()).await {
+        match item(&desk.clock, &path, object.size_bytes, sweep_object(desk, &object, key, forget.clone())).await {
             Ok(deleted) => {
                 round.looked.0.lock().unwrap_or_else(PoisonError::into_inner).insert(looked);
                 report.deleted += deleted;

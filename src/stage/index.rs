@@ -35,6 +35,7 @@ pub use plan::{Facts, Plan};
 use self::batch::{Batch, Intake, Source, Terms};
 use self::plan::Item;
 use self::write::Gone;
+use super::item::{is_over_budget, item};
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::farm::record::Backlog;
@@ -53,6 +54,9 @@ const LISTING_LASTS: Duration = Duration::from_secs(60);
 /// Settings older than this are not indexed by: a change of `shards` or `rules` counts two hours ahead, so that every
 /// worker has it in time.
 const SETTINGS_LAST: Duration = Duration::from_secs(300);
+
+/// The item of a batch that took longer than its budget.
+const BATCH: &str = "a batch of inbox objects";
 
 /// Under this name the setbacks count batches that were too slow: each halves the next ones.
 const SLOW_BATCH: &str = "index: a batch";
@@ -126,6 +130,10 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         report.deleted += round.ledger.forget_gone(desk, &listed.objects, &fence).await?;
     }
     if plan.items().next().is_none() || !plan.due {
+        return Ok(report);
+    }
+    if !round.setbacks.may_try(BATCH) {
+        report.skipped += plan.items().count() as u64;
         return Ok(report);
     }
     round.monitor.begin(Stage::Index, plan.items().count() as u64, plan.bytes());
@@ -212,11 +220,25 @@ impl Indexer<'_> {
             // Each batch is an item of its own: what it deletes was decided by the answers that delivered its bytes
             // (asked again at the delete) and by blocks that it wrote itself.
             let fence = Fence::begin(self.desk);
-            let Some(batch) = intake.next(&mut in_hand).await? else { break };
-            if self.round.is_stopped() {
-                break;
+            let batch = async {
+                let Some(batch) = intake.next(&mut in_hand).await? else { return Ok(false) };
+                if self.round.is_stopped() {
+                    return Ok(false);
+                }
+                self.batch(&mut intake, &mut in_hand, batch, &fence, report).await?;
+                Ok(true)
+            };
+            match item(&self.desk.clock, BATCH, self.terms.batch_bytes, batch).await {
+                Ok(true) => self.round.setbacks.done(BATCH),
+                Ok(false) => break,
+                // What it had fetched is in the inbox, whatever it has written of it; its other objects are not begun.
+                Err(cause) if is_over_budget(&cause) => {
+                    self.round.setbacks.failed(SLOW_BATCH);
+                    self.fail(report, BATCH.to_owned(), cause);
+                    return Ok(());
+                }
+                Err(cause) => return Err(cause),
             }
-            self.batch(&mut intake, &mut in_hand, batch, &fence, report).await?;
             in_hand.put_down(intake.open_path());
         }
         in_hand.empty().await
@@ -225,7 +247,7 @@ impl Indexer<'_> {
     fn is_over(&self, report: &mut StageReport) -> bool {
         let late = !self.desk.once && self.desk.clock.monotonic() - self.started > LISTING_LASTS;
         report.more |= late;
-        late || self.round.is_stopped()
+        late || self.round.is_stopped() || !self.round.setbacks.may_try(BATCH)
     }
 
     async fn batch(

@@ -26,7 +26,7 @@ use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
 
 use super::{Desk, Fence};
-use crate::error::{Report, Result, ResultExt, bail, store_kind};
+use crate::error::{Report, Result, ResultExt, bail, store_kind, told};
 use crate::model::{HandlerId, TraceId};
 use crate::query::pin::{self, Pins};
 use crate::query::rows::{self, Traces};
@@ -223,7 +223,7 @@ impl Versions {
                 Err(report) if store_kind(&report).is_some() => return Err(report),
                 Err(report) => {
                     // One error, one record: it is handled here, by going on with what can be read.
-                    tracing::error!(pin = %Key::Pin(version.clone()).path(), "a pin is damaged and left as it is\n{report}");
+                    tracing::error!(pin = %Key::Pin(version.clone()).path(), failure = told(&report), "a pin is damaged and left as it is");
                     all.damaged.insert(version.clone());
                 }
             }

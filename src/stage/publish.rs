@@ -28,6 +28,7 @@ use jiff::Timestamp;
 
 pub use self::pages::Pages;
 use self::pages::Written;
+use super::item::item;
 use super::{Desk, Fence, Round, StageReport};
 use crate::error::{Result, ResultExt};
 use crate::model::{Hour, Shard, Table, TraceId};
@@ -62,24 +63,25 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         let fence = Fence::begin(&desk);
         let ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
         for shard in due {
-            let item = part::item(shard);
-            if round.is_stopped() || !round.setbacks.may_try(&item) {
+            let name = part::item(shard);
+            if round.is_stopped() || !round.setbacks.may_try(&name) {
                 done.skipped += 1;
                 continue;
             }
-            match part::publish(&desk, &fence, &ground, &written, shard).await {
+            let work = part::publish(&desk, &fence, &ground, &written, shard);
+            match item(&desk.clock, &name, ground.bytes(), work).await {
                 Ok(report) => {
                     if report.failed.is_empty() {
                         round.pages.look(shard, began);
-                        round.setbacks.done(&item);
+                        round.setbacks.done(&name);
                     } else {
-                        round.setbacks.failed(&item);
+                        round.setbacks.failed(&name);
                     }
                     done.add(report);
                 }
                 Err(report) => {
-                    round.setbacks.failed(&item);
-                    done.fail(item, report);
+                    round.setbacks.failed(&name);
+                    done.fail(name, report);
                 }
             }
             round.monitor.advance(Stage::Publish, 1, 0);
@@ -89,9 +91,10 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     if round.rank == 0 && !round.is_stopped() {
         // Parts that were written just now are not on the listing.
         let written = (!done.did_something()).then_some(written);
-        match list::publish(&desk, &round.pages, count, now, written).await {
+        let name = "publish site/handlers.json";
+        match item(&desk.clock, name, 0, list::publish(&desk, &round.pages, count, now, written)).await {
             Ok(report) => done.add(report),
-            Err(report) => done.fail("publish site/handlers.json", report),
+            Err(report) => done.fail(name, report),
         }
     }
     Ok(done)
@@ -172,6 +175,11 @@ impl Ground {
             _ => None,
         });
         Ok(Self { count, entries, spans, pins, forgotten, documents: documents.collect() })
+    }
+
+    /// How much a part may have to look at, at most.
+    fn bytes(&self) -> u64 {
+        [&self.entries, &self.spans].iter().flat_map(|view| &view.blocks).map(|block| block.size_bytes).sum()
     }
 
     /// Whether a document stands as it was written.

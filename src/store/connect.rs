@@ -11,11 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    ReqwestConnector,
 };
 use object_store::{ClientOptions, HeaderValue};
 
+use super::failure::{OtherRegion, Trail};
 use super::name;
+use super::pace::Paced;
 use super::sign::Signer;
 use super::unbatch::{batched, unbatch};
 use super::{Meter, Request, Stage, Written};
@@ -33,6 +36,8 @@ pub(super) struct Call {
     pub(super) stage: Stage,
     /// Delete only this content.
     pub(super) only: Option<Content>,
+    /// Where its attempts are noted.
+    pub(super) trail: Trail,
 }
 
 /// One content of a name, as the clouds know it.
@@ -60,8 +65,8 @@ impl Call {
 pub struct Patience {
     /// For the answer to a small request to begin, and for each next piece of it to come.
     pub answer: Duration,
-    /// For an upload, beside its size at 1 MB/s.
-    pub upload: Duration,
+    /// For an upload, and for the body of an answer, beside its size at 1 MB/s.
+    pub transfer: Duration,
     /// The first wait between two attempts; the next are longer, with jitter.
     pub first_wait: Duration,
     /// The longest such wait.
@@ -75,7 +80,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(10),
-            upload: Duration::from_secs(30),
+            transfer: Duration::from_secs(30),
             first_wait: Duration::from_secs(3),
             longest_wait: Duration::from_secs(15),
             retries: 3,
@@ -83,8 +88,22 @@ impl Default for Patience {
     }
 }
 
-/// An upload is given a second more for so many bytes.
-const UPLOAD_BYTES_PER_SEC: u64 = 1_000_000;
+impl Patience {
+    /// So many times as long, of everything.
+    pub fn times(self, factor: f64) -> Self {
+        let times = |time: Duration| time.mul_f64(factor);
+        Self {
+            answer: times(self.answer),
+            transfer: times(self.transfer),
+            first_wait: times(self.first_wait),
+            longest_wait: times(self.longest_wait),
+            retries: self.retries,
+        }
+    }
+}
+
+/// An upload, and what comes of an answer, is given a second more for so many bytes.
+const BYTES_PER_SEC: u64 = 1_000_000;
 
 /// The longest that a store may ask us to wait (`Retry-After`): beyond, a later cycle tries again.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -126,12 +145,13 @@ impl Wire {
         Some(date + SignedDuration::try_from(since).unwrap_or(SignedDuration::ZERO))
     }
 
-    fn learn_time(&self, response: &mut HttpResponse) {
+    fn learn_time(&self, response: &mut HttpResponse) -> Option<Timestamp> {
         let date = response.headers().get("date").and_then(|date| date.to_str().ok()).and_then(http_date);
         if let Some(date) = date {
             *self.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, self.clock.monotonic()));
             response.extensions_mut().insert(Written(date));
         }
+        date
     }
 
     /// Says what the client could not. `changed`: the request is not the one that the client signed.
@@ -233,11 +253,55 @@ struct Connection {
     wire: Arc<Wire>,
 }
 
+impl Connection {
+    /// Sends a request once, for as long as its size allows.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let patience = &self.wire.patience;
+        let limit = match request.body().content_length() as u64 {
+            0 => patience.answer,
+            bytes => patience.transfer + Duration::from_secs(bytes / BYTES_PER_SEC),
+        };
+        match tokio::time::timeout(limit, self.network.execute(request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                let late = format!("none within {limit:?}");
+                Err(HttpError::new(HttpErrorKind::Timeout, std::io::Error::other(late)))
+            }
+        }
+    }
+
+    /// Sends a request, and once more if it was refused because its credentials have expired and there are others by
+    /// now: the client would repeat neither. The answer, whose body of a failure has been read.
+    async fn send_with_fresh_credentials(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let again = request.clone();
+        let response = self.send(request).await?;
+        if !matches!(response.status().as_u16(), 400 | 401 | 403) {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        let is_expired = EXPIRED.iter().any(|code| memchr::memmem::find(&body, code.as_bytes()).is_some());
+        if let (true, Some(signer)) = (is_expired, self.wire.signer.get()) {
+            let mut again = again;
+            let renewed = signer.renew(&mut again).await;
+            if renewed.map_err(|error| refused("the credentials have expired, and there are no others", error))? {
+                return self.send(again).await;
+            }
+        }
+        Ok(HttpResponse::from_parts(parts, body.into()))
+    }
+}
+
+/// How S3 says that credentials are no longer good.
+const EXPIRED: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
+
 #[async_trait]
 impl HttpService for Connection {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Wire { clock, meter, patience, .. } = &*self.wire;
-        let (stage, only) = CALL.try_with(|call| (call.stage, call.only.clone())).unwrap_or((Stage::Farm, None));
+        let call = CALL.try_with(Clone::clone).ok();
+        let Call { stage, only, trail } =
+            call.unwrap_or_else(|| Call { stage: Stage::Farm, only: None, trail: Trail::default() });
         let host = request.uri().host().unwrap_or_default();
         if is_metadata_server(host) {
             // Credentials of a role. Where there is no such server, asking four times does not help.
@@ -256,51 +320,54 @@ impl HttpService for Connection {
         let mut request = batch.unwrap_or(request);
         let kind = kind(request.method().as_str(), request.uri().query().unwrap_or_default());
         self.wire.amend(&mut request, kind, only.as_ref(), is_batch).await?;
-        let size_bytes = request.body().content_length() as u64;
-        let limit = match size_bytes {
-            0 => patience.answer,
-            bytes => patience.upload + Duration::from_secs(bytes / UPLOAD_BYTES_PER_SEC),
-        };
-        meter.add(stage, kind, size_bytes);
-        let answered = tokio::time::timeout(limit, self.network.execute(request)).await;
-        let status = match &answered {
-            Ok(Ok(response)) => Some(response.status().as_u16()),
-            _ => None,
-        };
+        meter.add(stage, kind, request.body().content_length() as u64);
+        trail.attempt();
+        let answered = self.send_with_fresh_credentials(request).await;
+        let status = answered.as_ref().ok().map(|response| response.status().as_u16());
         if status.is_none_or(|status| matches!(status, 408 | 429 | 500.. if status != 501)) {
             meter.failed(stage, kind);
         }
-        let mut response = match answered {
-            Ok(response) => response?,
-            Err(elapsed) => return Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
-        };
-        self.wire.learn_time(&mut response);
-        if response.status().as_u16() == 501 && kind == Request::Delete && only.is_some() {
+        let mut response = answered?;
+        let date = self.wire.learn_time(&mut response);
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let request_id = REQUEST_IDS.iter().find_map(|name| header(name));
+        trail.answered(request_id.map(str::to_owned), date);
+        let status = response.status().as_u16();
+        if let (301 | 307, Some(region)) = (status, header("x-amz-bucket-region")) {
+            // The client follows no redirects, and would not say where to.
+            return Err(HttpError::new(HttpErrorKind::Unknown, OtherRegion(region.to_owned())));
+        }
+        if status == 501 && kind == Request::Delete && only.is_some() {
             // Then the question right before has to do. The client asks again, and from now on without a condition.
             self.wire.unconditional.store(true, Ordering::Relaxed);
             return Err(HttpError::new(HttpErrorKind::Request, std::io::Error::other("no deletes on a condition")));
         }
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        if matches!(response.status().as_u16(), 429 | 503)
+        if matches!(status, 429 | 503)
             && let Some(wait) = header("retry-after").and_then(|secs| secs.parse().ok()).map(Duration::from_secs)
         {
             // The client adds its own wait to this one.
             clock.sleep(wait.min(LONGEST_RETRY_AFTER)).await;
         }
-        if kind == Request::List && response.status().is_success() {
-            let (parts, body) = response.into_parts();
+        let length = header("content-length").and_then(|bytes| bytes.parse().ok());
+        let (parts, body) = response.into_parts();
+        let body = HttpResponseBody::new(Paced::new(body, clock.clone(), patience.transfer, BYTES_PER_SEC));
+        if kind == Request::List && parts.status.is_success() {
             let page = body.bytes().await?;
             meter.received(stage, kind, page.len() as u64);
             return Ok(HttpResponse::from_parts(parts, name::mark_page(page).into()));
         }
-        if let Some(bytes) = header("content-length").and_then(|bytes| bytes.parse().ok())
+        if let Some(bytes) = length
             && kind != Request::Head
         {
             meter.received(stage, kind, bytes);
         }
+        let response = HttpResponse::from_parts(parts, body);
         Ok(if is_batch { batched(response) } else { response })
     }
 }
+
+/// Where the clouds put the name by which their support finds a request.
+const REQUEST_IDS: [&str; 3] = ["x-amz-request-id", "x-guploader-uploadid", "x-ms-request-id"];
 
 /// The addresses of the clouds' metadata servers: instances (all three), and ECS and EKS pods.
 pub(super) const METADATA_SERVERS: [&str; 4] =

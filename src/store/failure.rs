@@ -1,10 +1,15 @@
 //! Failed calls to the store, and what to do about them.
 
+mod said;
+
 use std::error::Error as StdError;
 use std::io;
 
 use object_store::Error as ClientError;
 use object_store::client::{HttpError, HttpErrorKind};
+
+pub use said::Said;
+pub(super) use said::{OtherRegion, Trail};
 
 /// Why a call to the store failed, and so what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +40,20 @@ pub struct StoreError {
     pub operation: &'static str,
     /// The object or prefix, with the store's URL.
     pub path: String,
-    /// What the store or its client said.
+    /// What the store or its client said: a [`Said`], where it was asked.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// What calls to the store return.
 pub type StoreResult<T> = Result<T, StoreError>;
+
+impl StoreError {
+    /// What the store or its client said, and how often it was asked; none where nothing was asked.
+    pub fn said(&self) -> Option<&Said> {
+        self.source.as_deref()?.downcast_ref()
+    }
+}
 
 /// What an error of the client, or of a file system, means to us.
 pub(super) fn kind(error: &ClientError) -> StoreErrorKind {
@@ -62,6 +74,9 @@ pub(super) fn kind(error: &ClientError) -> StoreErrorKind {
 /// How the clouds say that the bucket itself is not there.
 pub(super) const ABSENT: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"];
 
+/// What S3 answers with 400 and has to do with credentials or the bucket's region: a person must look.
+const DENIED: [&str; 4] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"];
+
 /// The meaning of the first error in the chain that has one.
 fn of_chain(error: Option<&(dyn StdError + 'static)>) -> Option<StoreErrorKind> {
     let mut next = error;
@@ -72,7 +87,7 @@ fn of_chain(error: Option<&(dyn StdError + 'static)>) -> Option<StoreErrorKind> 
             return Some(kind);
         }
         if let Some((status, body)) = bad_answer(&error.to_string()) {
-            if ABSENT.iter().any(|code| body.contains(code)) {
+            if ABSENT.iter().chain(&DENIED).any(|code| body.contains(code)) {
                 return Some(StoreErrorKind::Denied);
             }
             match status {
@@ -84,7 +99,12 @@ fn of_chain(error: Option<&(dyn StdError + 'static)>) -> Option<StoreErrorKind> 
                 _ => {}
             }
         }
-        if let Some(error) = error.downcast_ref::<HttpError>() {
+        if error.is::<OtherRegion>() {
+            return Some(StoreErrorKind::Denied);
+        }
+        if let Some(error) = error.downcast_ref::<HttpError>()
+            && !error.source().is_some_and(|source| source.is::<OtherRegion>())
+        {
             return match error.kind() {
                 HttpErrorKind::Unknown | HttpErrorKind::Decode => None,
                 _ => Some(StoreErrorKind::Unavailable),

@@ -12,6 +12,7 @@ use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, R
 use percent_encoding::percent_decode_str;
 
 use super::connect::{Connector, METADATA_SERVERS, Wire};
+use super::renew::Renewing;
 use super::sign::Signer;
 use super::{Local, Prefix, Store, StoreErrorKind, Time, failure};
 use crate::clock::Clock;
@@ -145,7 +146,9 @@ pub(super) async fn greet(store: &Store, bucket: &str) -> Result<()> {
         )));
     }
     if error.kind == StoreErrorKind::Denied {
-        bail!(Mistake(format!("these credentials may not list {url}: {}", innermost(&error))));
+        let said = error.said().map_or_else(|| error.to_string(), ToString::to_string);
+        let advice = error.said().and_then(|said| said.advice.as_deref()).unwrap_or("a person must look");
+        bail!(Mistake(format!("{url} cannot be opened: {said}: {advice}")));
     }
     Err(error).context("open the store")?
 }
@@ -207,8 +210,11 @@ async fn connect(
                 None => REGION.to_owned(),
             };
             builder = builder.with_region(&region);
-            let store = builder.build().map_err(unusable)?;
-            wire.sign_with(Signer::Aws { credentials: store.credentials().clone(), region });
+            let chain = builder.clone();
+            let credentials =
+                Arc::new(Renewing::new(move || Ok(chain.clone().build()?.credentials().clone())).map_err(unusable)?);
+            let store = builder.with_credentials(credentials.clone()).build().map_err(unusable)?;
+            wire.sign_with(Signer::Aws { credentials, region });
             Arc::new(store)
         }
         Cloud::Gcs => {
@@ -261,13 +267,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
-}
-
-/// What the last cause says, in one line.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

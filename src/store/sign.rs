@@ -1,14 +1,19 @@
 //! Signatures of requests that were changed after their client had signed them.
 
-use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
+use std::sync::Arc;
+
+use object_store::CredentialProvider;
+use object_store::aws::AwsAuthorizer;
 use object_store::azure::{AzureAuthorizer, AzureCredentialProvider};
 use object_store::client::HttpRequest;
+
+use super::renew::Renewing;
 
 /// Who signs, and with what.
 #[derive(Debug)]
 pub(super) enum Signer {
     /// A signature over method, path, query and headers (AWS Signature Version 4).
-    Aws { credentials: AwsCredentialProvider, region: String },
+    Aws { credentials: Arc<Renewing>, region: String },
     /// Azure's shared key, likewise; with other credentials there is nothing to sign.
     Azure { credentials: AzureCredentialProvider, account: String },
     /// A token (GCS), whatever the request.
@@ -16,6 +21,21 @@ pub(super) enum Signer {
 }
 
 impl Signer {
+    /// Signs `request` with other credentials than it is signed with, if there are any.
+    pub(super) async fn renew(&self, request: &mut HttpRequest) -> object_store::Result<bool> {
+        let Self::Aws { credentials, .. } = self else { return Ok(false) };
+        let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        let key = authorization.and_then(|text| text.split_once("Credential=")?.1.split('/').next());
+        let renewed = match key {
+            Some(key) => credentials.renew(key).await?,
+            None => false,
+        };
+        if renewed {
+            self.sign(request).await?;
+        }
+        Ok(renewed)
+    }
+
     /// Signs `request` again, if it is of a kind that is signed.
     pub(super) async fn sign(&self, request: &mut HttpRequest) -> object_store::Result<()> {
         let header = |request: &HttpRequest, name: &str| {
@@ -29,6 +49,8 @@ impl Signer {
                 // The body is what it was; its hash stands in the request.
                 let digest = header(request, "x-amz-content-sha256").and_then(|digest| from_hex(&digest));
                 request.headers_mut().remove("authorization");
+                // Of other credentials, if it was signed with some.
+                request.headers_mut().remove("x-amz-security-token");
                 authorizer.with_sign_payload(digest.is_some()).try_authorize(request, digest.as_deref())
             }
             Self::Azure { credentials, account } if authorization.starts_with("SharedKey") => {

@@ -62,21 +62,21 @@ impl Upload {
                 let store = &self.store;
                 store.count_many(Request::Part, 1);
                 let path = store.path(&self.key);
-                let begun = store
-                    .call(store.shared.objects.put_multipart_opts(&path, PutMultipartOptions::default()))
-                    .await
-                    .map_err(|error| store.failed("create", &store.shown(&self.key), error))?;
-                none.insert(begun)
+                let begin = store.shared.objects.put_multipart_opts(&path, PutMultipartOptions::default());
+                none.insert(store.ask("create", &store.within(&self.key), begin).await?)
             }
         };
         if !self.store.is_cloud() {
             self.store.shared.meter.add(self.store.stage, Request::Part, part.len() as u64);
         }
+        let bytes = part.len() as u64;
         let sent = parts.put_part(part.into());
         let (store, key) = (self.store.clone(), self.key.clone());
         // A task of its own: parts go on while the next one is being encoded.
         self.on_their_way.push_back(task::spawn(async move {
-            Ok(store.call(sent).await.map_err(|error| store.failed("create", &store.shown(&key), error)))
+            let sent = store.ask("send a part of", &store.within(&key), sent).await;
+            task::moved(bytes);
+            Ok(sent)
         }));
         Ok(())
     }
@@ -87,7 +87,7 @@ impl Upload {
         match part.join().await {
             Ok(sent) => sent,
             Err(_) => {
-                let path = format!("{}/{}", self.store.url(), self.store.shown(&self.key));
+                let path = format!("{}/{}", self.store.url(), self.store.within(&self.key));
                 let source = Some("the program is stopping".into());
                 Err(StoreError { kind: StoreErrorKind::Unavailable, operation: "create", path, source })
             }
@@ -105,7 +105,7 @@ impl Upload {
         {
             // Parts already sent would cost storage. If this fails too, or the process dies first, the bucket's rule for
             // unfinished uploads takes them.
-            let _ = self.store.call(parts.abort()).await;
+            let _ = self.store.ask("give up", &self.store.within(&self.key), parts.abort()).await;
         }
         outcome
     }
@@ -121,11 +121,11 @@ impl Upload {
         let (store, key) = (&self.store, &self.key);
         let Some(parts) = &mut self.parts else { return store.head(key).await };
         store.count_many(Request::Part, 1);
-        let completed = store.call(parts.complete()).await;
+        let completed = store.ask("create", &store.within(key), parts.complete()).await;
         // Asked in either case: not every store says when it dated the object, and the answer may have been lost.
         match (store.head(key).await, completed) {
             (Ok(object), _) if object.size_bytes == self.size_bytes => Ok(object),
-            (_, Err(error)) => Err(store.failed("create", &store.shown(key), error)),
+            (_, Err(error)) => Err(error),
             (Ok(object), Ok(_)) => Err(store.cut("create", key, object.size_bytes, self.size_bytes)),
             (Err(error), Ok(_)) => Err(error),
         }

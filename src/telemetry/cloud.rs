@@ -2,21 +2,25 @@
 //! `logging.googleapis.com/labels` and `…/sourceLocation`; an error also carries what Error Reporting groups by.
 //!
 //! Fields of the event and of the spans around it stand at the top level, the innermost winning; `spans` says the way
-//! (`["run", "compact"]`). Source: Cloud Logging's "special fields in structured payloads", Error Reporting's
-//! "format errors in a log entry".
+//! (`["run", "stage", "item"]`). A record that tells of a failure ([`Account`]) has what failed in the first lines of its
+//! message, and as fields: `causes` (from what was to be done down to what happened), `way` (the spans, with their
+//! fields, in which it began), `object`, `item`, `items`, `attempts`, `request_id`, `advice`; of several failures these
+//! are the most frequent one's, and all are in `failures`. Error Reporting groups by the place and by the message: its
+//! first line says nothing that differs from one occurrence to the next. Source: Cloud Logging's "special fields in
+//! structured payloads", Error Reporting's "format errors in a log entry".
 
-use std::fmt;
 use std::io::Write;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
+
+use super::human::Record;
+use crate::error::{Account, Failing, Fields, text};
 
 /// Fields that become labels, by which log views are filtered: they are few and of few values.
 const LABELS: [&str; 3] = ["worker", "rank", "stage"];
@@ -35,49 +39,42 @@ impl<W> CloudLayer<W> {
     }
 }
 
-/// The fields of a span, kept with it.
-struct Fields(Map<String, Value>);
-
 impl<S, W> Layer<S> for CloudLayer<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + 'static,
 {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Fields(Map::new());
-        attributes.record(&mut fields);
-        if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(fields);
-        }
-    }
-
-    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
-        {
-            record.record(fields);
-        }
-    }
-
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields(Map::new());
+        let mut fields = Map::new();
         let mut spans = Vec::new();
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             spans.push(Value::from(span.name()));
             if let Some(outer) = span.extensions().get::<Fields>() {
-                fields.0.extend(outer.0.clone());
+                fields.extend(outer.0.clone());
             }
         }
-        event.record(&mut fields);
-        let mut line = record(event.metadata(), fields.0, spans, super::wall()).to_string();
+        let mut said = Record::default();
+        event.record(&mut said);
+        fields.extend(said.fields.0);
+        let mut line = record(event.metadata(), fields, spans, said.failure.as_ref(), super::wall()).to_string();
         line.push('\n');
         // Where should a failure to log be logged? The work goes on.
         let _ = self.writer.make_writer_for(event.metadata()).write_all(line.as_bytes());
     }
 }
 
-fn record(metadata: &tracing::Metadata<'_>, fields: Map<String, Value>, spans: Vec<Value>, time: Timestamp) -> Value {
+fn record(
+    metadata: &tracing::Metadata<'_>,
+    fields: Map<String, Value>,
+    spans: Vec<Value>,
+    failure: Option<&Account>,
+    time: Timestamp,
+) -> Value {
     let mut record = fields;
+    record.entry("message").or_insert_with(|| metadata.name().into());
+    if let Some(account) = failure {
+        tell(account, &mut record);
+    }
     let labels: Map<String, Value> = LABELS
         .iter()
         .filter_map(|label| record.get(*label).map(|value| ((*label).to_owned(), text(value).into())))
@@ -90,7 +87,6 @@ fn record(metadata: &tracing::Metadata<'_>, fields: Map<String, Value>, spans: V
     };
     let file = metadata.file().unwrap_or_default();
     let line = metadata.line().unwrap_or_default();
-    record.entry("message").or_insert_with(|| metadata.name().into());
     record.insert("severity".into(), severity.into());
     record.insert("time".into(), time.to_string().into());
     record.insert("target".into(), metadata.target().into());
@@ -108,39 +104,41 @@ fn record(metadata: &tracing::Metadata<'_>, fields: Map<String, Value>, spans: V
             "serviceContext".into(),
             json!({ "service": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }),
         );
+        // Where the error was made, if that is known, rather than where it is logged.
+        let made = failure.and_then(|account| account.failures.first()?.place);
+        let (file, line) = made.map_or((file, line), |place| (place.file, place.line));
         let place = json!({ "filePath": file, "lineNumber": line, "functionName": metadata.target() });
         record.insert("context".into(), json!({ "reportLocation": place }));
     }
     Value::Object(record)
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// Adds what failed to the record.
+fn tell(account: &Account, record: &mut Map<String, Value>) {
+    let message = record.get("message").map(text).unwrap_or_default();
+    let scope = account.scope.iter().map(|scope| format!("  {scope}\n")).collect::<String>();
+    record.insert("message".into(), format!("{message}: {}\n{scope}{account}", account.title()).trim_end().into());
+    let Some(first) = account.failures.first() else { return };
+    // What the spans of the failure knew and those of the log record do not.
+    for step in &first.way.0 {
+        for (name, value) in &step.fields {
+            record.entry(name).or_insert_with(|| value.clone());
+        }
+    }
+    if let Some(item) = first.items.first() {
+        record.insert("item".into(), item.clone().into());
+    }
+    record.extend(fields(first));
+    if account.failures.len() > 1 {
+        record.insert("failures".into(), account.failures.iter().map(|one| Value::Object(fields(one))).collect());
+    }
 }
 
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.insert(field.name().to_owned(), value.into());
+fn fields(failing: &Failing) -> Map<String, Value> {
+    // Types of our own, whose maps have names as keys: they are always JSON.
+    match serde_json::to_value(failing) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
 }
 
@@ -171,12 +169,15 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = CloudLayer::new(move || writer.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let _run = tracing::info_span!("run", worker = "w-2", rank = 0).entered();
-            let _stage = tracing::info_span!("compact", stage = "compact", hour = "2026-11-22T14").entered();
-            tracing::info!(rows = 12, "merged \"everything\"\nin two lines");
-            tracing::error!("cannot read spans/x");
-        });
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(crate::error::Recorder).with(layer),
+            || {
+                let _run = tracing::info_span!("run", worker = "w-2", rank = 0).entered();
+                let _stage = tracing::info_span!("compact", stage = "compact", hour = "2026-11-22T14").entered();
+                tracing::info!(rows = 12, "merged \"everything\"\nin two lines");
+                tracing::error!("cannot read spans/x");
+            },
+        );
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(records.len(), 2, "one line a record: {text}");

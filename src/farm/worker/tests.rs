@@ -227,6 +227,32 @@ async fn an_archive_is_not_expired_without_asking_and_a_farm_that_grew_old_is() 
     assert_eq!(bucket.paths("spans/"), [""; 0], "kept as promised, then gone");
 }
 
+/// Rule 8: what is past is told by the store's clock, whatever the worker's says.
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_clock_is_hours_off_expires_what_is_past_by_the_stores() {
+    for hours in [-30, 30] {
+        let bucket = bucket();
+        bucket.put("inbox/a.json", LINE);
+        let wrong = Clock::simulated(bucket.now() + jiff::SignedDuration::from_hours(hours), 2);
+        let once = || {
+            let (client, now) = (bucket.client("wrong", Box::new(|_| Fate::calm())), bucket.clone());
+            let now = Arc::new(move || now.now());
+            let store = Store::over_with_time(Arc::new(client), "memory://", wrong.clone(), now);
+            let mut options = Options::new("test".parse().unwrap());
+            options.once = true;
+            Worker::new(store, wrong.clone(), options)
+        };
+        once().run(&CancellationToken::new()).await.unwrap();
+        // The hour of the span ends half an hour after the bucket's clock begins.
+        bucket.clock().sleep(Duration::from_secs(7 * 24 * 3600)).await;
+        once().run(&CancellationToken::new()).await.unwrap();
+        assert!(!bucket.paths("spans/").is_empty(), "{hours} h: kept as long as was promised");
+        bucket.clock().sleep(Duration::from_secs(2 * 3600)).await;
+        once().run(&CancellationToken::new()).await.unwrap();
+        assert_eq!(bucket.paths("spans/"), [""; 0], "{hours} h");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_grace_of_zero_is_refused_in_company() {
     let bucket = bucket();

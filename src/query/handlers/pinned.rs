@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::error::{Result, ResultExt, is_not_found, store_kind};
+use crate::error::{Result, ResultExt, is_not_found, store_kind, told};
 use crate::farm::Settings;
 use crate::handler;
 use crate::model::{Hour, Table};
@@ -23,7 +23,7 @@ pub async fn digest(store: &Store, settings: &Settings, pins: &[&PinKey]) -> Res
             Err(report) if is_not_found(&report) || store_kind(&report).is_some() => Err(report),
             Err(report) => {
                 let path = Key::Pin(pin.clone()).path();
-                tracing::warn!(pin = path, "a pin is left out of the list\n{report}");
+                tracing::warn!(pin = path, failure = told(&report), "a pin is left out of the list");
                 Ok(HandlerDigest::default())
             }
             digest => digest,

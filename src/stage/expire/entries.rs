@@ -13,6 +13,7 @@ use crate::query::newest::{self, Newest};
 use crate::query::pin::Pins;
 use crate::query::window::Window;
 use crate::query::{AT_A_TIME, forgotten};
+use crate::stage::item::item;
 use crate::stage::pins::{self, Wanted};
 use crate::stage::{Desk, Fence, Round, StageReport};
 use crate::store::Key;
@@ -53,8 +54,8 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
         Work { desk, fence: &fence, listed: &listed, covered: &covered, terms: &terms, horizon, elsewhere, newest };
     round.monitor.begin(crate::store::Stage::Expire, hours.len() as u64, 0);
     for (hour, shards) in hours {
-        let item = format!("expire entries {hour}");
-        if round.is_stopped() || !round.setbacks.may_try(&item) {
+        let name = format!("expire entries {hour}");
+        if round.is_stopped() || !round.setbacks.may_try(&name) {
             done.skipped += 1;
             continue;
         }
@@ -64,15 +65,25 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
             done.skipped += 1;
             continue;
         }
-        let (report, failures) = work.hour(hour, &shards).await;
-        done.add(report);
+        let hours_work = async { Ok(work.hour(hour, &shards).await) };
+        let failures = match item(&desk.clock, &name, work.bytes(hour), hours_work).await {
+            Ok((report, failures)) => {
+                done.add(report);
+                failures
+            }
+            Err(report) => {
+                done.fail(name.clone(), report);
+                round.setbacks.failed(&name);
+                continue;
+            }
+        };
         if failures.is_empty() {
-            round.setbacks.done(&item);
+            round.setbacks.done(&name);
         } else {
-            round.setbacks.failed(&item);
+            round.setbacks.failed(&name);
         }
         for (shard, report) in failures {
-            done.fail(item.clone(), report.context(format!("expire entries {shard}")).into_dynamic());
+            done.fail(name.clone(), report.context(format!("expire entries {shard}")).into_dynamic());
         }
         round.monitor.advance(crate::store::Stage::Expire, 1, 0);
     }
@@ -101,6 +112,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// How much there is of `hour`.
+    fn bytes(&self, hour: Hour) -> u64 {
+        self.listed.iter().filter(|block| block.key.hour == hour).map(|block| block.size_bytes).sum()
+    }
+
     /// Pins what must stay of `hour`, says so, deletes what is past. Shards without anything to pin come first: a full
     /// disk must not keep them.
     async fn hour(&self, hour: Hour, shards: &BTreeSet<Shard>) -> (StageReport, Vec<(Shard, Report)>) {

@@ -11,6 +11,7 @@ use crate::error::{Result, ResultExt};
 use crate::model::{HandlerId, Hour, Shard, ShardDir, Table, TraceId};
 use crate::query::pin::Pins;
 use crate::query::{AT_A_TIME, rows};
+use crate::stage::item::item;
 use crate::stage::pins;
 use crate::stage::{Desk, Fence, Round, StageReport};
 use crate::store::Key;
@@ -47,8 +48,8 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
 
     let items: Vec<(ShardDir, Hour, Vec<Listed>)> = by_dir(hours);
     for (dir, hour, blocks) in round.slice(items, |(.., blocks)| blocks.iter().map(|block| block.size_bytes).sum()) {
-        let item = format!("expire spans {dir} {hour}");
-        if round.is_stopped() || !round.setbacks.may_try(&item) {
+        let name = format!("expire spans {dir} {hour}");
+        if round.is_stopped() || !round.setbacks.may_try(&name) {
             done.skipped += 1;
             continue;
         }
@@ -65,15 +66,16 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
             report.add(expire(desk, &fence, &blocks).await?);
             Result::<StageReport>::Ok(report)
         };
-        match outcome.await {
+        let bytes = blocks.iter().map(|block| block.size_bytes).sum();
+        match item(&desk.clock, &name, bytes, outcome).await {
             Ok(report) => {
-                round.setbacks.done(&item);
+                round.setbacks.done(&name);
                 done.add(report);
             }
             Err(report) => {
                 examine_blame(desk, &report, &mut done).await;
-                round.setbacks.failed(&item);
-                done.fail(item, report);
+                round.setbacks.failed(&name);
+                done.fail(name, report);
             }
         }
     }

@@ -136,14 +136,16 @@ impl Intake {
             // A task of its own: it goes on while a batch is written and nobody asks for the next object, so that no
             // answer waits unread until the client gives it up.
             let path = item.path.clone();
-            let fetch = task::spawn(async move {
+            let span = tracing::info_span!("object", object = path);
+            let fetch = async move {
                 // A streamed object holds a few chunks at a time; it is counted like the largest that is held whole.
                 let held = item.size_bytes.clamp(1, WHOLE_BYTES);
                 // The semaphore is never closed; without a permit the budget would merely not be kept.
                 let permit = memory.acquire_many_owned(u32::try_from(held).unwrap_or(u32::MAX)).await.ok();
                 let outcome = fetch(&store, &item.object).await;
                 Ok(Fetched { item, outcome, permit })
-            });
+            };
+            let fetch = span.in_scope(|| task::spawn(fetch));
             async move { fetch.join().await.map_err(|report| Failure { item: path, report }) }
         });
         let fetched = fetched.buffer_unordered(FETCHES_AT_A_TIME).boxed();

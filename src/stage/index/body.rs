@@ -8,7 +8,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use crate::error::Report;
-use crate::store::{Object, Store};
+use crate::store::{Object, Store, StoreError};
 use crate::task::{self, Task};
 
 /// Objects up to this size are fetched whole, larger ones as a stream.
@@ -34,7 +34,8 @@ pub(super) struct Stream {
 
 enum Chunk {
     Bytes(Bytes),
-    Failed(String),
+    Failed(StoreError),
+    Cut(String),
     /// All of it has come: without this word the object was cut.
     End,
 }
@@ -65,15 +66,16 @@ impl Body {
                         came_bytes += bytes.len() as u64;
                         Chunk::Bytes(bytes)
                     }
-                    Err(error) => Chunk::Failed(error.to_string()),
+                    Err(error) => Chunk::Failed(error),
                 };
                 // Nobody reads any more: the object was given up.
                 if sender.send(chunk).await.is_err() {
                     return Ok(());
                 }
             }
-            let last = if came_bytes == size_bytes { Chunk::End } else { Chunk::Failed(cut(size_bytes, came_bytes)) };
-            let _ = sender.send(last).await;
+            let last = if came_bytes == size_bytes { Chunk::End } else { Chunk::Cut(cut(size_bytes, came_bytes)) };
+            // Nobody reads any more, or nobody ever will.
+            drop(sender.send(last).await);
             Ok(())
         });
         Ok((Self::stream(chunks, pump), object, None))
@@ -82,7 +84,8 @@ impl Body {
     /// A body of which only a part came: reading it fails, so that the object is left for later.
     fn cut(size_bytes: u64, came_bytes: u64) -> Self {
         let (sender, chunks) = mpsc::channel(1);
-        let _ = sender.try_send(Chunk::Failed(cut(size_bytes, came_bytes)));
+        // There is room for one.
+        drop(sender.try_send(Chunk::Cut(cut(size_bytes, came_bytes))));
         Self::stream(chunks, task::spawn(async { Ok(()) }))
     }
 
@@ -111,10 +114,15 @@ impl Read for Stream {
                 return ended.clone().map(|()| 0).map_err(io::Error::other);
             }
             // A cut body fails without waiting, also where decoding happens in place.
-            let chunk = self.chunks.try_recv().ok().or_else(|| self.chunks.blocking_recv());
+            let chunk = self.chunks.try_recv().ok().or_else(|| task::wait(self.chunks.recv())?);
             match chunk {
                 Some(Chunk::Bytes(bytes)) => self.current = bytes,
-                Some(Chunk::Failed(why)) => self.ended = Some(Err(why)),
+                Some(Chunk::Failed(error)) => {
+                    self.ended = Some(Err(error.to_string()));
+                    // Once with all that is known of it.
+                    return Err(io::Error::other(error));
+                }
+                Some(Chunk::Cut(why)) => self.ended = Some(Err(why)),
                 Some(Chunk::End) => self.ended = Some(Ok(())),
                 None => self.ended = Some(Err("the download was stopped".to_owned())),
             }

@@ -13,6 +13,7 @@ use crate::model::{HandlerId, Hour, Shard, TraceId};
 use crate::query::newest::{self, newest};
 use crate::query::pin::Pins;
 use crate::query::{AT_A_TIME, forgotten, handlers};
+use crate::stage::item::item;
 use crate::stage::{Desk, Fence, Round, StageReport, pins};
 use crate::store::Key;
 
@@ -87,15 +88,16 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         .map(|(_, handler)| {
             let sweep = &sweep;
             async move {
-                let outcome = sweep.handler(&handler).await;
-                (handler, outcome)
+                let name = format!("sweep the pins of {handler}");
+                let outcome = item(&desk.clock, &name, 0, sweep.handler(&handler)).await;
+                (name, outcome)
             }
         })
         .buffer_unordered(AT_A_TIME);
-    while let Some((handler, outcome)) = sweeps.next().await {
+    while let Some((name, outcome)) = sweeps.next().await {
         match outcome {
             Ok(report) => done.add(report),
-            Err(report) => done.fail(format!("sweep the pins of {handler}"), report),
+            Err(report) => done.fail(name, report),
         }
     }
     Ok(done)

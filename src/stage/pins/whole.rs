@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use arrow::record_batch::RecordBatch;
 
 use super::Desk;
-use crate::error::{Result, is_not_found, store_kind};
+use crate::error::{Result, is_not_found, store_kind, told};
 use crate::model::TraceId;
 use crate::query::columns::Spans;
 use crate::query::pin::{self, Pins};
@@ -76,7 +76,9 @@ async fn pinned(desk: &Desk, pins: &Pins, trace: TraceId) -> Result<Vec<RecordBa
         match pin::read(&desk.store, version).await {
             Ok(rows) => parts.push(rows),
             Err(report) if store_kind(&report).is_some() => return Err(report),
-            Err(report) => tracing::warn!(%trace, "a pin that may complete the trace is damaged\n{report}"),
+            Err(report) => {
+                tracing::warn!(%trace, failure = told(&report), "a pin that may complete the trace is damaged")
+            }
         }
     }
     Ok(parts)

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use futures::{StreamExt, TryStreamExt, stream};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::{Result, ResultExt, bail, is_not_found, store_kind};
+use crate::error::{Result, ResultExt, bail, is_not_found, store_kind, told};
 use crate::model::{HandlerId, TraceId};
 use crate::otlp::encode;
 use crate::query::AT_A_TIME;
@@ -220,7 +220,7 @@ async fn pinned(desk: &Desk, pins: BTreeSet<&PinKey>) -> Result<Vec<(TraceId, Re
             Ok(rows) => Ok(Some((version.trace, rows))),
             Err(report) if is_not_found(&report) || store_kind(&report).is_some() => Err(report),
             Err(report) => {
-                tracing::warn!(trace = %version.trace, "a pin is not published\n{report}");
+                tracing::warn!(trace = %version.trace, failure = told(&report), "a pin is not published");
                 Ok(None)
             }
         }

@@ -5,6 +5,7 @@ use object_store::aws::AmazonS3Builder;
 use sha2::{Digest, Sha256};
 
 use super::super::open::{greet, retry};
+use super::super::renew::Renewing;
 use super::super::{Key, OpenOptions, Prefix, Store, StoreErrorKind, Time};
 use super::*;
 use crate::error::{Mistake, find};
@@ -118,7 +119,9 @@ fn store(says: impl IntoIterator<Item = Says>) -> (Store, Arc<Server>) {
         .with_config(object_store::aws::AmazonS3ConfigKey::DisableBulkDelete, "true")
         .build()
         .unwrap();
-    wire.sign_with(Signer::Aws { credentials: client.credentials().clone(), region: "us-east-1".to_owned() });
+    let credentials = client.credentials().clone();
+    let credentials = Arc::new(Renewing::new(move || Ok(credentials.clone())).unwrap());
+    wire.sign_with(Signer::Aws { credentials, region: "us-east-1".to_owned() });
     let client: Arc<dyn ObjectStore> = Arc::new(client);
     (Store::new(client, None, "s3://b", "", OpenOptions::default(), clock, Time::Answers(wire)), server)
 }
@@ -250,7 +253,7 @@ async fn a_delete_on_a_condition_deletes_nothing_else() {
 async fn the_first_request_says_in_one_sentence_what_is_wrong() {
     for (says, expected) in [
         (Says::Status(404, "NoSuchBucket"), "there is no bucket `b`"),
-        (Says::Status(403, "AccessDenied"), "these credentials may not list s3://b"),
+        (Says::Status(403, "AccessDenied"), "s3://b cannot be opened: 403 "),
     ] {
         let (store, _server) = store([says]);
         let report = greet(&store, "b").await.unwrap_err();

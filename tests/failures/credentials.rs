@@ -1,0 +1,138 @@
+//! Credentials that are missing, wrong, expired or renewed, and clocks that are wrong.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::front::{Asked, Front, Reply, error};
+use super::{Bucket, told};
+
+const EXPIRED: &str = "The provided token has expired.";
+
+#[test]
+fn missing_credentials_are_a_mistake() {
+    let bucket = Bucket::alone(|_| None);
+    let mut command = bucket.anonymous(&["run", "--once"]);
+    // Nobody is at the metadata server's address, on this machine or in any cloud.
+    command.env("AWS_METADATA_ENDPOINT", "http://169.254.170.2");
+    insta::assert_snapshot!(told(&command.output().unwrap()), @"
+    tracefarm: no credentials for s3://traces: neither the environment has any, nor does a role of this machine
+    exit 2
+    ");
+    assert_eq!(bucket.front.asked().len(), 0);
+}
+
+#[test]
+fn credentials_that_the_store_does_not_know_are_a_mistake() {
+    let unknown = "The AWS Access Key Id you provided does not exist in our records.";
+    let bucket = Bucket::alone(move |_| error(403, "InvalidAccessKeyId", unknown));
+    insta::assert_snapshot!(told(&bucket.command(&["run", "--once"]).output().unwrap()), @"
+    tracefarm: s3://traces cannot be opened: 403 InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.: the store does not know these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    exit 2
+    ");
+}
+
+#[test]
+fn credentials_that_have_expired_are_told_with_what_to_do() {
+    let bucket = Bucket::alone(|_| error(400, "ExpiredToken", EXPIRED));
+    insta::assert_snapshot!(told(&bucket.command(&["run", "--once"]).output().unwrap()), @"
+    tracefarm: s3://traces cannot be opened: 400 ExpiredToken: The provided token has expired.: the credentials have expired: give new ones (those of a role are fetched anew by themselves)
+    exit 2
+    ");
+}
+
+/// They are good for the first requests only, and nobody has others.
+#[test]
+fn credentials_that_expire_in_the_middle_leave_everything_for_later() {
+    let Some(bucket) = Bucket::before_s3(|asked| match asked.is("GET", "/inbox/") {
+        true => error(403, "ExpiredToken", EXPIRED),
+        false => None,
+    }) else {
+        return;
+    };
+    bucket.put(&["a.json", "b.json"]);
+    insta::assert_snapshot!(told(&bucket.command(&["run", "--once", "--name", "w-1"]).output().unwrap()), @"
+    [time] ERROR index failed (2 of 2)
+      2: inbox/a.json, inbox/b.json
+        read s3://traces/[ulid]/inbox/a.json
+        403 ExpiredToken: The provided token has expired.
+        → the credentials have expired: give new ones (those of a role are fetched anew by themselves)
+        in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json
+    exit 5
+    ");
+}
+
+/// A place to fetch credentials, as a pod of EKS has; the first ones are revoked in the middle, long before they expire.
+fn revoked(serve: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Bucket, Front, Arc<AtomicU32>) {
+    let uses = Arc::new(AtomicU32::new(0));
+    let counted = uses.clone();
+    let bucket = Bucket::alone(move |asked| match asked.key.as_str() {
+        "OLD" => {
+            counted.fetch_add(1, Ordering::SeqCst);
+            error(403, "ExpiredToken", EXPIRED)
+        }
+        // That is known of credentials that are good: what is asked is answered.
+        "NEW" => error(404, "NoSuchBucket", "The specified bucket does not exist"),
+        key => panic!("signed with {key}"),
+    });
+    (bucket, Front::new(None, serve), uses)
+}
+
+fn credentials(key: &str) -> String {
+    format!(r#"{{"AccessKeyId":"{key}","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}}"#)
+}
+
+#[test]
+fn credentials_of_a_pod_that_are_revoked_are_fetched_anew() {
+    let times = AtomicU32::new(0);
+    let serve = move |_: &Asked| {
+        let key = if times.fetch_add(1, Ordering::SeqCst) == 0 { "OLD" } else { "NEW" };
+        Some(Reply::Json(credentials(key)))
+    };
+    let (bucket, place, uses) = revoked(serve);
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "pod").unwrap();
+    let mut command = bucket.anonymous(&["run", "--once"]);
+    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &place.url).env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);
+    insta::assert_snapshot!(told(&command.output().unwrap()), @"
+    tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
+    exit 2
+    ");
+    assert_eq!((uses.load(Ordering::SeqCst), place.asked().len()), (1, 2), "refused once, and fetched once more");
+}
+
+#[test]
+fn credentials_of_an_instance_that_are_revoked_are_fetched_anew() {
+    let times = AtomicU32::new(0);
+    let serve = move |asked: &Asked| {
+        Some(Reply::Json(match asked.path.as_str() {
+            "/latest/api/token" => "session".to_owned(),
+            "/latest/meta-data/iam/security-credentials/" => "role".to_owned(),
+            _ => {
+                let first = times.fetch_add(1, Ordering::SeqCst) == 0;
+                credentials(if first { "OLD" } else { "NEW" })
+            }
+        }))
+    };
+    let (bucket, place, uses) = revoked(serve);
+    let mut command = bucket.anonymous(&["run", "--once"]);
+    command.env("AWS_METADATA_ENDPOINT", &place.url);
+    insta::assert_snapshot!(told(&command.output().unwrap()), @"
+    tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
+    exit 2
+    ");
+    assert_eq!(uses.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_machine_whose_clock_is_wrong_is_told_to_set_it() {
+    let skewed = "The difference between the request time and the server's time is too large.";
+    let date = || vec![("date", "Sun, 22 Nov 2026 10:00:00 GMT".to_owned())];
+    let bucket = Bucket::alone(move |_| Some(Reply::Error(403, "RequestTimeTooSkewed", skewed, date())));
+    let said = told(&bucket.command(&["run", "--once"]).output().unwrap());
+    insta::assert_snapshot!(said, @"
+    tracefarm: s3://traces cannot be opened: 403 RequestTimeTooSkewed: The difference between the request time and the server's time is too large.: set this machine's clock (the store says it is [time])
+    exit 2
+    ");
+}
