@@ -235,7 +235,7 @@ impl Indexer<'_> {
                 Err(cause) if is_over_budget(&cause) => {
                     self.round.setbacks.failed(SLOW_BATCH);
                     self.fail(report, BATCH.to_owned(), cause);
-                    return Ok(());
+                    break;
                 }
                 Err(cause) => return Err(cause),
             }
