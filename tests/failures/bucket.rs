@@ -92,7 +92,7 @@ fn a_bucket_that_says_when_to_come_back_is_asked_again_then() {
     let Some(bucket) = Bucket::before_s3(move |asked| {
         let first = asked.is("GET", "/inbox/") && times.fetch_add(1, Ordering::SeqCst) < 2;
         let after = vec![("retry-after", "1".to_owned())];
-        first.then(|| Reply::Error(503, "SlowDown", SLOW, after))
+        first.then_some(Reply::Error(503, "SlowDown", SLOW, after))
     }) else {
         return;
     };
