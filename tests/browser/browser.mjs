@@ -54,10 +54,10 @@ async function watched(browser, url, { width = 1440, height = 900, dark = false 
   const page = await browser.newPage();
   await page.setViewportSize({ width, height });
   await page.emulateMedia({ colorScheme: dark ? "dark" : "light", reducedMotion: "reduce" });
-  const origin = new URL(url).origin;
+  const origin = url === "about:blank" ? null : new URL(url).origin;
   const wrong = [];
   page.on("request", (request) => {
-    if (new URL(request.url()).origin !== origin) wrong.push(`a request to ${request.url()}`);
+    if (origin && new URL(request.url()).origin !== origin) wrong.push(`a request to ${request.url()}`);
   });
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type()))

@@ -67,3 +67,15 @@ test("a pin's key is one, or it is not followed", () => {
     assert.throws(() => files.pin(trick));
   }
 });
+
+test("a file that a command made is asked for by the name it has in the store", () => {
+  const folder = `site/handlers/${HANDLER}/extra`;
+  assert.equal(
+    files.extra(HANDLER, `${folder}/img/flame%20graph.svg`),
+    `handlers/${HANDLER}/extra/img/flame%2520graph.svg`,
+  );
+  for (const trick of ["../summary.json", "a/../../b", "", "/", "a//b", "x?y", "x#y", "a b", "\\x"]) {
+    assert.throws(() => files.extra(HANDLER, `${folder}/${trick}`), undefined, trick);
+  }
+  assert.throws(() => files.extra(HANDLER, "farm/settings/0000000001.json"));
+});

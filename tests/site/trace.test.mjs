@@ -177,6 +177,16 @@ test("the critical path is what the duration is made of", () => {
   ]);
 });
 
+test("a child that ends a moment after the next began is on the path, one that runs beside it is not", () => {
+  const nodes = tree(
+    span(1, 0, "root", 0, 100),
+    span(2, 1, "a", 0, 51),
+    span(3, 1, "beside", 30, 80),
+    span(4, 1, "b", 50, 100),
+  );
+  assert.deepEqual(pathOf(nodes), ["0 50 a", "50 100 b"]);
+});
+
 test("a child that outlives its parent counts up to its parent's end", () => {
   const nodes = tree(span(1, 0, "root", 0, 100), span(2, 1, "goes on", 20, 400), span(3, 1, "outside", 150, 160));
   assert.deepEqual(pathOf(nodes), ["0 20 root", "20 100 goes on"]);

@@ -14,11 +14,11 @@ const FONT = "11px system-ui, sans-serif";
 /**
  * Draws a chart into `parent`, as wide as it is, and anew when the width or the colours change.
  * @param {HTMLElement} parent
- * @param {(width: number) => { options: any, data: any }} make
+ * @param {(width: number) => { options: uPlot.Options, data: uPlot.AlignedData }} make
  * @param {AbortSignal} signal ends it
  */
 function draw(parent, make, signal) {
-  /** @type {any} */
+  /** @type {uPlot | null} */
   let chart = null;
   const again = () => {
     chart?.destroy();
@@ -48,7 +48,11 @@ const axis = () => ({
   ticks: { stroke: colour("--line"), width: 1, size: 4 },
 });
 
-/** @param {unknown} _ @param {number} __ @param {number} most */
+/** Bars from where a step begins, at most so many pixels wide. @param {number} widest */
+const bars = (widest) =>
+  /** @type {uPlot.Series.BarsPathBuilderFactory} */ (uPlot.paths.bars)({ size: [0.92, widest, 1], align: 1, gap: 0 });
+
+/** @param {unknown} _ @param {number} __ @param {number} most @returns {uPlot.Range.MinMax} */
 const fromZero = (_, __, most) => [0, Math.max(most, 1) * 1.05];
 
 /** Half a request is none. @param {unknown} _ @param {number[]} marks */
@@ -79,20 +83,20 @@ function times(_, marks) {
 export function historyChart(parent, series, say, signal) {
   const { seconds, starts, counts, errors } = series;
   const time = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-  const bars = uPlot.paths.bars?.({ size: [0.9, 60, 1], align: 1, gap: 0 });
   draw(
     parent,
     (width) => {
       const one = (/** @type {string} */ name) => ({
         fill: colour(name),
         width: 0,
-        paths: bars,
+        paths: bars(60),
         points: { show: false },
       });
       const first = starts[0] ?? 0;
       const last = (starts.at(-1) ?? first) + seconds;
       // One lonely bar stands in the middle of some hours rather than across the page.
       const pad = Math.max(0, 12 - starts.length) * seconds * 0.5;
+      /** @type {uPlot.Options} */
       const options = {
         width,
         height: HEIGHT,
@@ -103,8 +107,7 @@ export function historyChart(parent, series, say, signal) {
           x: {
             time: true,
             // All of it, unless a part was dragged over.
-            range: (/** @type {any} */ _, /** @type {number} */ from, /** @type {number} */ to) =>
-              from === first && to === starts.at(-1) ? [first - pad, last + pad] : [from, to],
+            range: (_, from, to) => (from === first && to === starts.at(-1) ? [first - pad, last + pad] : [from, to]),
           },
           y: { range: fromZero },
         },
@@ -115,7 +118,7 @@ export function historyChart(parent, series, say, signal) {
         series: [{}, one("--bar"), one("--bad-bar")],
         hooks: {
           setCursor: [
-            (/** @type {any} */ chart) => {
+            (chart) => {
               const i = chart.cursor.idx;
               if (i === null || i === undefined) return say("");
               const unit = seconds === 60 ? "minute" : "hour";
@@ -151,6 +154,7 @@ export function latencyChart(parent, histogram, quantiles, say, signal) {
   draw(
     parent,
     (width) => {
+      /** @type {uPlot.Options} */
       const options = {
         width,
         height: HEIGHT,
@@ -169,7 +173,7 @@ export function latencyChart(parent, histogram, quantiles, say, signal) {
             space: 44,
             // A tick at the end of a bar.
             incrs: [1, 2, 3, 5, 10],
-            values: (/** @type {any} */ _, /** @type {number[]} */ marks) => marks.map((mark) => name(mark - 1)),
+            values: (_, marks) => marks.map((mark) => name(mark - 1)),
           },
           { ...axis(), size: 48, values: wholes },
         ],
@@ -179,13 +183,13 @@ export function latencyChart(parent, histogram, quantiles, say, signal) {
             fill: colour("--bar"),
             width: 0,
             points: { show: false },
-            paths: uPlot.paths.bars?.({ size: [0.94, 120, 1], align: 1, gap: 0 }),
+            paths: bars(120),
           },
         ],
         hooks: {
-          draw: [(/** @type {any} */ chart) => lines(chart, histogram, quantiles)],
+          draw: [(chart) => lines(chart, histogram, quantiles)],
           setCursor: [
-            (/** @type {any} */ chart) => {
+            (chart) => {
               const left = chart.cursor.left ?? -1;
               const i = left < 0 ? -1 : Math.floor(chart.posToVal(left, "x"));
               const bucket = histogram[i];
@@ -207,7 +211,7 @@ export function latencyChart(parent, histogram, quantiles, say, signal) {
 
 /**
  * Lines at quantiles, over the bars; a name that would stand on another one's is left out.
- * @param {any} chart
+ * @param {uPlot} chart
  * @param {Bucket[]} histogram
  * @param {{ name: string, ms: number }[]} quantiles
  */

@@ -5,6 +5,7 @@ const HANDLER = new RegExp(`^${PART}/(?!\\.)[A-Za-z0-9._~-]{1,191}-[0-9a-f]{8}$`
 const LIST = new RegExp(`^${PART}$`);
 const TRACE = /^[0-9a-f]{32}$/;
 const SPAN = /^[0-9a-f]{16}$/;
+const EXTRA = /^(?!\.{1,2}$)[A-Za-z0-9._~%-]{1,200}$/;
 const PIN = /^latest\/[0-9a-f]{2}\/(.+)\/-?\d{1,20}-[0-9a-f]{32}-[0-9a-f]{16}\.json\.gz$/;
 
 /**
@@ -41,7 +42,7 @@ export function isPin(key) {
 }
 
 /**
- * A file's plain name: an extra file of a handler.
+ * The name of a file that the store's `publish_command` made, as it stands in a key.
  * @param {string} name
  */
-export const isFile = (name) => LIST.test(name);
+export const isExtra = (name) => name.length <= 500 && name.split("/").every((part) => EXTRA.test(part));

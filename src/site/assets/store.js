@@ -1,7 +1,7 @@
 // The documents of the store, by addresses relative to the page: a bucket, `tracefarm serve` and any server on the
 // store's folder are alike. Their shapes are those of the JSON Schemas in `src/stage/publish/schema`.
 
-import { isFile, isHandler, isList, isPin, isTrace } from "./id.js";
+import { isExtra, isHandler, isList, isPin, isTrace } from "./id.js";
 
 /** The version of the documents that these pages read. */
 const VERSION = 1;
@@ -36,7 +36,7 @@ const VERSION = 1;
  *   p95_ms: number | null }} Call
  * @typedef {{ start_ms: number, seconds: number, count: number, errors: number }} Point
  * @typedef {{ le_ms: number | null, count: number }} Bucket
- * @typedef {{ name: string, bytes: number, content_type?: string }} Extra
+ * @typedef {{ name: string, key: string, bytes: number, content_type: string }} Extra
  *
  * @typedef {object} Summary
  * @property {number} version
@@ -55,8 +55,8 @@ const VERSION = 1;
  * @property {Call[]} calls
  * @property {Path[]} adopted
  * @property {Path[]} paths
- * @property {Extra[]} [extras] Files that the farm's own command made of the handler.
- * @property {string | null} [extra_error] Why that failed.
+ * @property {Extra[]} [extras] What the store's `publish_command` made of the handler.
+ * @property {string} [extra_error] Why that failed.
  *
  * @typedef {{ version: number, list: NotFoundRow, requests: Path[] }} NotFound
  */
@@ -89,8 +89,15 @@ export const files = {
   summary: (id) => `handlers/${sure(isHandler, id)}/summary.json`,
   /** @param {string} id */
   traces: (id) => `handlers/${sure(isHandler, id)}/traces.json.gz`,
-  /** @param {string} id @param {string} name */
-  extra: (id, name) => `handlers/${sure(isHandler, id)}/extra/${sure(isFile, name)}`,
+  /** @param {string} id @param {string} key as the summary has it, within the store */
+  extra(id, key) {
+    const folder = `site/handlers/${sure(isHandler, id)}/extra/`;
+    const name = sure((text) => text.startsWith(folder) && isExtra(text.slice(folder.length)), key).slice(
+      folder.length,
+    );
+    // What is escaped in the key is part of its name.
+    return `handlers/${id}/extra/${name.replaceAll("%", "%25")}`;
+  },
   /** @param {string} id */
   trace: (id) => `traces/${sure(isTrace, id)}.json.gz`,
   /** @param {string} list */

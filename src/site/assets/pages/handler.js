@@ -7,7 +7,7 @@ import { bytes, count, counted, duration, NOTHING, percent, utc } from "../forma
 import { isPin } from "../id.js";
 import { address } from "../router.js";
 import { byHour, byMinute } from "../series.js";
-import { files, summary as read } from "../store.js";
+import { files, handlers, summary as read, StoreError } from "../store.js";
 import { plainTable } from "../table.js";
 import { since, when } from "../when.js";
 import { handlerName } from "./handlers.js";
@@ -25,56 +25,74 @@ import { paths } from "./not-found.js";
  * @returns {Promise<View>}
  */
 export async function handler(route, signal) {
-  const { body, written_ms } = await read(route.id, signal);
+  const { body, written_ms } = await readIt(route.id, signal);
   const { handler: row } = body;
   const charts = new AbortController();
   signal.addEventListener("abort", () => charts.abort());
   const node = el(
     "div",
     { class: "handler" },
-    heading(body, route.id),
+    heading(body),
     tiles(body),
     history(body, charts.signal),
     el(
       "div",
       { class: "columns" },
       latencies(body, charts.signal),
-      el("div", {}, statuses(body), errorTypes(body, route.id)),
+      el("div", {}, statuses(body), errorTypes(body, row.id)),
     ),
-    el(
-      "div",
-      { class: "columns three" },
-      traces("Newest traces", body.newest, route.id, "No trace is kept."),
-      traces("Newest failed", body.newest_errors, route.id, "None failed."),
-      traces("Slowest", body.slowest, route.id, "No trace is kept."),
-    ),
-    calls(body),
+    // Before its own: a route that was written for its 404s begins with real requests.
     body.adopted.length > 0 &&
       section(
         "Requests from before the route",
         `${counted(row.adopted, "request")} hit no handler, but would hit this one now.`,
-        paths(body.adopted, { hint: route.id, caption: "Requests of the 404 list that this route matches" }),
+        paths(body.adopted, { hint: row.id, caption: "Requests of the 404 list that this route matches" }),
       ),
+    el(
+      "div",
+      { class: "columns three" },
+      traces("Newest traces", body.newest, row.id, "No trace is kept."),
+      traces("Newest failed", body.newest_errors, row.id, "None failed."),
+      traces("Slowest", body.slowest, row.id, "No trace is kept."),
+    ),
+    calls(body),
     body.paths.length > 0 &&
       section(
         "Paths",
         "Its requests came without a route: these are their paths, the newest first.",
-        paths(body.paths, { hint: route.id, caption: "Paths" }),
+        paths(body.paths, { hint: row.id, caption: "Paths" }),
       ),
-    pins(body, route.id),
-    extras(body, route.id),
+    pins(body, row.id),
+    extras(body),
     el(
       "p",
       { class: "muted" },
       written_ms !== null && el("span", {}, "Written ", since(written_ms), ". "),
       "Made of ",
-      el("a", { href: files.summary(route.id) }, "summary.json"),
+      el("a", { href: files.summary(row.id) }, "summary.json"),
       " and ",
-      el("a", { href: files.traces(route.id) }, "traces.json.gz"),
+      el("a", { href: files.traces(row.id) }, "traces.json.gz"),
       ".",
     ),
   );
   return { title: `${row.name || row.id} · ${row.service}`, node, close: () => charts.abort() };
+}
+
+/**
+ * The summary, also under an id of before a rename.
+ * @param {string} id
+ * @param {AbortSignal} signal
+ */
+async function readIt(id, signal) {
+  try {
+    return await read(id, signal);
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.kind !== "missing") throw error;
+    const { body } = await handlers(signal);
+    const renamed = body.handlers.find((row) => row.aliases.includes(id));
+    if (!renamed) throw error;
+    return read(renamed.id, signal);
+  }
 }
 
 /** @param {string} title @param {Child} about @param {...Child} children */
@@ -88,8 +106,8 @@ function section(title, about, ...children) {
   );
 }
 
-/** @param {Summary} body @param {string} id */
-function heading({ handler: row }, id) {
+/** @param {Summary} body */
+function heading({ handler: row }) {
   return el(
     "header",
     { class: "heading" },
@@ -108,8 +126,7 @@ function heading({ handler: row }, id) {
       copyButton("Copy id", () => row.id),
       copyButton("Copy link", () => location.href),
     ),
-    // Under an old id this is still the page of the handler that it was renamed to.
-    (row.aliases.length > 0 || row.id !== id) &&
+    row.aliases.length > 0 &&
       el(
         "p",
         { class: "muted" },
@@ -332,25 +349,24 @@ function pins(body, id) {
   );
 }
 
-/** Files that the farm's own command made. @param {Summary} body @param {string} id */
-function extras(body, id) {
-  const all = body.extras ?? [];
-  if (all.length === 0 && !body.extra_error) return null;
-  return section(
-    "More",
-    null,
-    body.extra_error && el("p", { class: "notes" }, "The publish command failed: ", body.extra_error),
+/**
+ * What the store's `publish_command` made. Whatever is in such a file, traces have a part in it: it is kept, not opened,
+ * for as a page of this site it could do what these pages can.
+ * @param {Summary} body
+ */
+function extras({ handler: row, extras: all = [], extra_error: failed }) {
+  const link = (/** @type {import("../store.js").Extra} */ { name, key, bytes: size }) =>
     el(
-      "ul",
+      "li",
       {},
-      ...all.map(({ name, bytes: size }) =>
-        el(
-          "li",
-          {},
-          el("a", { href: files.extra(id, name), download: name }, name),
-          el("span", { class: "muted" }, ` ${bytes(size)}`),
-        ),
-      ),
-    ),
+      el("a", { href: files.extra(row.id, key), download: name.split("/").at(-1) }, name),
+      el("span", { class: "muted" }, ` ${bytes(size)}`),
+    );
+  if (all.length === 0 && !failed) return null;
+  return section(
+    "Files",
+    "Made of this handler by the store's publish_command.",
+    failed && el("p", { class: "notes" }, "It failed when it was last run; what is here is older: ", failed),
+    el("ul", { class: "pins" }, ...all.map(link)),
   );
 }

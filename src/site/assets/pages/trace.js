@@ -121,7 +121,7 @@ export async function trace(route, signal) {
     if (span) zoom(rangeOf(span.start - margin, span.start + span.duration + margin, whole.to));
   };
   return {
-    title: `${nodes[0]?.span.name || "trace"} · ${route.id.slice(0, 8)}`,
+    title: `${topOf(nodes)?.name || "trace"} · ${route.id.slice(0, 8)}`,
     node,
     fixed: true,
     shown() {
@@ -171,6 +171,9 @@ export async function trace(route, signal) {
   };
 }
 
+/** The span that names the trace: its root, if it came. @param {Node[]} nodes */
+const topOf = (nodes) => (nodes.find((node) => node.place === "root") ?? nodes[0])?.span;
+
 /**
  * @param {Route} route
  * @param {import("../trace/otlp.js").Trace} known
@@ -180,7 +183,7 @@ export async function trace(route, signal) {
  * @param {string} from
  */
 function heading(route, known, nodes, colours, hint, from) {
-  const top = nodes[0]?.span;
+  const top = topOf(nodes);
   const failed = known.spans.filter((span) => span.error).length;
   const deepest = nodes.reduce((most, node) => Math.max(most, node.depth), 0) + 1;
   const spans = new Map();

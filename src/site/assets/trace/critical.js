@@ -8,6 +8,12 @@ import { push } from "../group.js";
 /** @typedef {import("./tree.js").Node} Node */
 
 /**
+ * A child that goes on beyond the start of the next one on the path, by at most this part of itself, was waited for all
+ * the same: a call's span often ends a moment after its caller has gone on.
+ */
+const OVERLAP = 0.1;
+
+/**
  * @param {Node[]} nodes as `treeOf` makes them
  * @returns {Map<number, [number, number][]>} for a span's place in `nodes` the parts of it that are on the path,
  *   nanoseconds since the trace's first start
@@ -27,8 +33,9 @@ export function criticalPath(nodes) {
     for (const child of children.get(at) ?? []) {
       const span = /** @type {Node} */ (nodes[child]).span;
       const childFrom = Math.max(span.start, from);
-      const childTo = Math.min(span.start + span.duration, next.to);
-      if (childTo > to || childTo <= childFrom) continue;
+      const end = Math.min(span.start + span.duration, next.to);
+      const childTo = Math.min(end, to);
+      if (childTo <= childFrom || end - to > OVERLAP * (end - childFrom)) continue;
       if (childTo < to) push(path, at, [childTo, to]);
       stack.push({ at: child, from: childFrom, to: childTo });
       to = childFrom;

@@ -12,6 +12,9 @@ import { skew, visible } from "./tree.js";
 /** Deeper spans are not indented further: their names must still be seen. */
 const DEEPEST = 24;
 
+/** What a tick and its label take. */
+const TICK_PIXELS = 90;
+
 export class Waterfall {
   /**
    * @param {object} given
@@ -70,7 +73,8 @@ export class Waterfall {
   }
 
   ticks() {
-    return ticks(this.range, 5).map((at) => {
+    const most = Math.max(2, Math.floor(this.axis.clientWidth / TICK_PIXELS));
+    return ticks(this.range, most).map((at) => {
       const tick = el("span", { class: "tick" }, nanos(at));
       tick.style.left = `${place(this.range, at)}%`;
       return tick;
