@@ -10,6 +10,7 @@
 //! | `entries/shard=…/hour=…/<ulid>.parquet` | one row an entry span | once | likewise |
 //! | `latest/<2 hex>/<handler>/<start>-<trace>-<rows>.json.gz` | pinned newest traces | once | when no longer newest |
 //! | `site/index.html`, `site/assets/<version>/…` | the pages, and what they are made of | over; once | when no page names them |
+//! | `site/farm.json` | who works, what waits, what fails | over and over | |
 //! | `site/handlers.json`, `site/parts/<shard>.json` | the list of handlers | over and over | |
 //! | `site/handlers/<handler>/{summary.json,traces.json.gz}` | a handler's page | over and over | |
 //! | `site/traces/<trace>.json.gz`, `site/not-found/<service>.json` | large traces, 404 lists | over and over | |

@@ -14,6 +14,7 @@
 mod assets;
 mod calls;
 pub mod document;
+pub mod farm;
 mod list;
 mod pages;
 mod part;
@@ -93,13 +94,23 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         // Parts that were written just now are not on the listing.
         let written = (!done.did_something()).then_some(written);
         let name = "publish site/handlers.json";
+        let mut is_new = false;
         match item(&desk.clock, name, 0, list::publish(&desk, &round.pages, count, now, written)).await {
+            Ok(report) => {
+                is_new = report.did_something();
+                done.add(report);
+            }
+            Err(report) => done.fail(name, report),
+        }
+        let name = "publish site/farm.json";
+        match item(&desk.clock, name, 0, farm::publish(&desk, &round.pages, is_new, unmoved)).await {
             Ok(report) => done.add(report),
             Err(report) => done.fail(name, report),
         }
-        match assets::publish(&desk, &round.pages, unmoved).await {
+        let name = "publish site/index.html";
+        match item(&desk.clock, name, 0, assets::publish(&desk, &round.pages, unmoved)).await {
             Ok(report) => done.add(report),
-            Err(report) => done.fail("publish site/index.html", report),
+            Err(report) => done.fail(name, report),
         }
     }
     Ok(done)

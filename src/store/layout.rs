@@ -79,6 +79,8 @@ pub enum SiteKey {
     /// `site/assets/<version>/<file>`: what the pages are made of. The version is 16 hex digits; the file is of
     /// [`crate::site`], its parts are safe in a key and in a URL.
     Asset(u64, String),
+    /// `site/farm.json`: who works, what waits, what fails.
+    Farm,
     /// `site/handlers.json`: the list of handlers.
     Handlers,
     /// `site/parts/<entries shard>.json`: one shard's part of it.
@@ -325,6 +327,7 @@ impl fmt::Display for PinKey {
 impl SiteKey {
     fn read(rest: &str) -> Option<Self> {
         match rest {
+            "farm.json" => return Some(Self::Farm),
             "handlers.json" => return Some(Self::Handlers),
             "index.html" => return Some(Self::Index),
             _ => {}
@@ -360,6 +363,7 @@ impl fmt::Display for SiteKey {
         match self {
             Self::Index => f.write_str("site/index.html"),
             Self::Asset(version, file) => write!(f, "site/assets/{version:016x}/{file}"),
+            Self::Farm => f.write_str("site/farm.json"),
             Self::Handlers => f.write_str("site/handlers.json"),
             Self::Part(shard) => write!(f, "site/parts/{shard}.json"),
             Self::Summary(handler) => write!(f, "site/handlers/{handler}/summary.json"),

@@ -1,6 +1,7 @@
 // Numbers, durations and times as people read them. Everything here is pure.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const two = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 /** What stands where there is nothing to tell. */
@@ -36,7 +37,7 @@ export function percent(part, all) {
   const percents = (100 * part) / all;
   if (part > 0 && percents < 0.01) return "< 0.01 %";
   if (part < all && percents > 99.9) return "> 99.9 %";
-  return `${percents < 10 ? new Intl.NumberFormat("en", { maximumSignificantDigits: 2 }).format(percents) : rough(percents)} %`;
+  return `${percents < 10 ? two.format(percents) : rough(percents)} %`;
 }
 
 /**

@@ -1,7 +1,7 @@
 // A spark line: numbers over time, as small as a word.
 
 import { svg } from "./dom.js";
-import { count } from "./format.js";
+import { counted } from "./format.js";
 
 const WIDTH = 96;
 const HEIGHT = 20;
@@ -20,10 +20,7 @@ export function spark(numbers) {
     const x = begin + i * step;
     return `M${x.toFixed(1)} ${HEIGHT}v${(-height).toFixed(1)}h${(step - 1).toFixed(1)}v${height.toFixed(1)}z`;
   });
-  const label =
-    numbers.length === 0
-      ? "no requests"
-      : `requests an hour, oldest first: ${numbers.slice(-24).map(count).join(", ")}`;
+  const label = numbers.length === 0 ? "no requests" : `at most ${counted(most, "request")} an hour`;
   const drawing = svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" });
   drawing.setAttribute("role", "img");
   drawing.setAttribute("aria-label", label);

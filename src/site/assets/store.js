@@ -59,6 +59,41 @@ const VERSION = 1;
  * @property {string} [extra_error] Why that failed.
  *
  * @typedef {{ version: number, list: NotFoundRow, requests: Path[] }} NotFound
+ *
+ * @typedef {{ objects: number, bytes: number, oldest_seconds: number, more: boolean, kept: boolean }} Backlog
+ * @typedef {{ stage: string, item: string, why: string, times: number, since: string }} Failing
+ * @typedef {{ from: number, until: number, shards: [number, number] | null }} Slice
+ * @typedef {{ objects: number, bytes: number, oldest_seconds: number | null, newest: string[] }} Quarantined
+ *
+ * @typedef {object} Vitals What a worker says of itself.
+ * @property {number | null} rank
+ * @property {number} peers
+ * @property {string | null} stage
+ * @property {number} failing_items
+ * @property {Failing[]} failing
+ * @property {number} spans
+ * @property {number | null} memory_bytes
+ *
+ * @typedef {object} Worker
+ * @property {string} name
+ * @property {number} seen_seconds
+ * @property {boolean} alive
+ * @property {string | null} version
+ * @property {string | null} started
+ * @property {number} in_hand
+ * @property {Slice | null} slice
+ * @property {Vitals | null} vitals
+ *
+ * @typedef {object} Farm
+ * @property {number} version
+ * @property {number} written_ms
+ * @property {number} again_seconds
+ * @property {Worker[]} workers
+ * @property {Backlog | null} backlog
+ * @property {Record<string, Quarantined>} quarantine
+ * @property {string[]} damaged_blocks
+ * @property {{ day: string, requests: number, dollars: number }} today
+ * @property {number} shards
  */
 
 /**
@@ -117,8 +152,8 @@ export const summary = (id, signal) => versioned(files.summary(id), signal);
 /** @param {string} list @param {AbortSignal} [signal] @returns {Promise<Document<NotFound>>} */
 export const notFound = (list, signal) => versioned(files.notFound(list), signal);
 
-/** @param {AbortSignal} [signal] @returns {Promise<Document<any>>} */
-export const farm = (signal) => read(files.farm, signal);
+/** @param {AbortSignal} [signal] @returns {Promise<Document<Farm>>} */
+export const farm = (signal) => versioned(files.farm, signal);
 
 /**
  * A document, or null if it is not in the store.

@@ -27,6 +27,8 @@ struct Memory {
     looked: HashMap<Shard, Duration>,
     /// When the pages themselves are to be looked at again (monotonic).
     assets_due: Duration,
+    /// When `site/farm.json` was written last (monotonic).
+    farm_written: Option<Duration>,
 }
 
 /// The parts that stand, of any number of shards.
@@ -111,6 +113,16 @@ impl Pages {
     /// The pages themselves are to be looked at again then.
     pub(super) fn look_at_assets(&self, at: Duration) {
         self.lock().assets_due = at;
+    }
+
+    /// When `site/farm.json` was written last (monotonic); none if this worker has not.
+    pub(super) fn farm_written(&self) -> Option<Duration> {
+        self.lock().farm_written
+    }
+
+    /// `site/farm.json` was written.
+    pub(super) fn write_farm(&self, at: Duration) {
+        self.lock().farm_written = Some(at);
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {

@@ -59,7 +59,8 @@ fn traces(world: &World, id: &HandlerId) -> (BTreeSet<String>, usize) {
 /// The documents that stand, and when each was written.
 fn written(world: &World) -> Vec<(String, jiff::Timestamp)> {
     let documents = world.bucket.paths("site/").into_iter();
-    let documents = documents.filter(|path| path != "site/index.html" && !path.starts_with("site/assets/"));
+    let is_page = |path: &String| path == "site/index.html" || path.starts_with("site/assets/");
+    let documents = documents.filter(|path| !is_page(path) && path != "site/farm.json");
     documents.map(|path| (path.clone(), world.modified(&path))).collect()
 }
 

@@ -23,6 +23,7 @@ fn every_kind_of_key_reads_as_documented() {
         Key::Pin(PinKey { handler: handler.clone(), start_ns: 1_795_357_800_123_456_789, trace, rows: 0xabc }),
         Key::Site(SiteKey::Index),
         Key::Site(SiteKey::Asset(0xabc, "trace/tree.js".to_owned())),
+        Key::Site(SiteKey::Farm),
         Key::Site(SiteKey::Handlers),
         Key::Site(SiteKey::Part(shard)),
         Key::Site(SiteKey::Summary(handler.clone())),
@@ -49,6 +50,7 @@ fn every_kind_of_key_reads_as_documented() {
     latest/31/web/get-products-id-5b1f0c3a/01795357800123456789-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc.json.gz
     site/index.html
     site/assets/0000000000000abc/trace/tree.js
+    site/farm.json
     site/handlers.json
     site/parts/003-of-016.json
     site/handlers/web/get-products-id-5b1f0c3a/summary.json
