@@ -29,7 +29,7 @@ const foreign = (page) =>
   page.evaluate(() => {
     const odd = [
       ...document.querySelectorAll(
-        "script:not([src*='assets/']), iframe, object, embed, base, style, link[href*='evil'], img:not([src*='assets/icon.svg']), form[action]",
+        "script:not([src*='assets/']), iframe, object, embed, base, style, link[href*='evil'], img:not(.brand > img), form[action]",
       ),
     ];
     for (const element of document.querySelectorAll("*")) {

@@ -377,6 +377,42 @@ test("a server that says how the gzip'd files are encoded does no harm", async (
   await done(NOT_THERE);
 });
 
+test("the farm's page says who works, what waits and what could not be read, and when that is too old to count", async () => {
+  const told = await json("farm.json");
+  const { page, done } = await open("#/farm");
+  const workers = page.getByRole("table", { name: "Workers" });
+  await workers.waitFor();
+  assert.equal(await workers.getByRole("row").count(), told.workers.length + 1);
+  await page.getByText("Everything that came in could be read.").waitFor();
+  assert.ok(await page.getByText("None has since").isHidden());
+  const failing = [
+    { stage: "index", item: "inbox/<b>bad</b>.json", why: "it <i>broke</i>", times: 3, since: "2026-11-22T01:00:00Z" },
+  ];
+  const [worker] = told.workers;
+  const busy = {
+    ...told,
+    written_ms: told.written_ms - 3_600_000,
+    workers: ["a", "b"].map((name, i) => ({
+      ...worker,
+      name,
+      slice: { from: i / 2, until: (i + 1) / 2, shards: [i, i] },
+      vitals: { ...worker.vitals, rank: i, peers: 2, failing_items: i, failing: i ? failing : [] },
+    })),
+    backlog: { objects: 12, bytes: 5_000_000, oldest_seconds: 95, more: false, kept: false },
+    quarantine: {
+      truncated: { objects: 2, bytes: 10, oldest_seconds: 60, newest: ["quarantine/truncated/x@y.error.json"] },
+    },
+  };
+  await page.route("**/farm.json", (route) => route.fulfill({ json: busy }));
+  await page.reload();
+  await page.getByText("None has since").waitFor();
+  await page.getByText("inbox/<b>bad</b>.json").waitFor();
+  assert.deepEqual(await texts(page, ".slice"), ["a", "b"]);
+  assert.match(await page.locator(".tiles").innerText(), /Waiting\s+12 5 MB, the oldest 1 min 35 s/);
+  await page.getByRole("table", { name: "Quarantine" }).getByText("truncated", { exact: true }).waitFor();
+  await done();
+});
+
 test("an address that is no id is asked of nobody", async () => {
   const { page, done } = await open("#/nothing");
   const before = server.asked.length;
