@@ -21,6 +21,7 @@ pub mod handler;
 pub mod model;
 pub mod otlp;
 pub mod query;
+pub mod site;
 pub mod stage;
 pub mod store;
 pub mod table;

@@ -9,6 +9,8 @@
 //! | `spans/shard=<all or 003-of-016>/hour=<hour>/<ulid>.parquet` | spans, level 0 (`all`) and 1 | once | with its hour, or merged |
 //! | `entries/shard=…/hour=…/<ulid>.parquet` | one row an entry span | once | likewise |
 //! | `latest/<2 hex>/<handler>/<start>-<trace>-<rows>.json.gz` | pinned newest traces | once | when no longer newest |
+//! | `site/index.html`, `site/assets/<version>/…` | the pages, and what they are made of | over; once | when no page names them |
+//! | `site/farm.json` | who works, what waits, what fails | over and over | |
 //! | `site/handlers.json`, `site/parts/<shard>.json` | the list of handlers | over and over | |
 //! | `site/handlers/<handler>/{summary.json,traces.json.gz}` | a handler's page | over and over | |
 //! | `site/traces/<trace>.json.gz`, `site/not-found/<service>.json` | large traces, 404 lists | over and over | |
@@ -36,6 +38,7 @@ pub mod meter;
 pub mod open;
 
 mod connect;
+mod headers;
 mod local;
 mod name;
 mod pace;
@@ -377,7 +380,8 @@ impl Store {
             self.shared.meter.add(self.stage, Request::Put, size_bytes);
         }
         let path = self.path(key);
-        let put = self.shared.objects.put_opts(&path, body.into(), PutOptions::from(mode));
+        let options = PutOptions { mode, attributes: headers::of(key), ..PutOptions::default() };
+        let put = self.shared.objects.put_opts(&path, body.into(), options);
         let put = self.ask(operation, &self.within(key), put).await?;
         task::moved(size_bytes);
         self.written(key, size_bytes, put).await

@@ -82,17 +82,22 @@ fn twenty_idle_cycles() {
     LIST     farm/forget      20
     LIST     farm/handlers    10
     LIST     farm/settings    10
-    LIST     farm/workers     20
+    LIST     farm/workers     21
     LIST     inbox            20
     LIST     latest           10
+    LIST     quarantine       1
     LIST     quarantine/blocks 40
     LIST     site             10
+    LIST     site/assets      1
     LIST     site/parts       10
     LIST     spans            20
     LIST     spans/shard=all  20
     GET      farm/settings    10
+    GET      farm/workers     1
+    GET      site/index.html  1
     HEAD     site/handlers.json 10
     PUT      farm/workers     40
+    PUT      site/farm.json   1
     ");
 }
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::{Attribute, ObjectStoreExt};
 use tracefarm::error::{Mistake, find};
 use tracefarm::model::{BlockId, Hour, ShardDir, Table};
-use tracefarm::store::layout::{BlockKey, QuarantineKey};
+use tracefarm::store::layout::{BlockKey, QuarantineKey, SiteKey};
 use tracefarm::store::{Key, OpenOptions, Prefix, Request, Stage, Store, StoreErrorKind};
 
 use stores::{clock, name, places};
@@ -63,6 +64,28 @@ async fn an_object_is_created_once_and_overwritten_only_on_purpose() {
         assert_eq!((&listed[0].etag, listed[0].size_bytes, listed.len()), (&two.etag, 4, 1), "{url}");
         // An answer to a write is dated at most a moment after the object.
         assert!(listed[0].modified.duration_since(two.modified).abs().as_secs() < 5, "{url}: {listed:?} {two:?}");
+    }
+}
+
+/// A bucket's website sends what was said when the object was written; a page's module must be called JavaScript.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_tells_browsers_what_a_page_is_and_how_long_to_keep_it() {
+    // The server that stands for GCS is given what our own helper translates, and that knows no Cache-Control.
+    for place in places().into_iter().filter(|place| place.url.starts_with("s3://") || place.url.starts_with("az://")) {
+        let store = Store::open(&place.url, &OpenOptions::default(), clock()).await.unwrap();
+        let asset = Key::Site(SiteKey::Asset(1, "main.js".to_owned()));
+        store.create(&asset, "export {}".into()).await.unwrap();
+        store.overwrite(&Key::Site(SiteKey::Index), "<!doctype html>".into()).await.unwrap();
+        let url = place.url.parse().unwrap();
+        let (bucket, folder) = object_store::parse_url_opts(&url, std::env::vars()).unwrap();
+        let told = async |key: &Key| {
+            let path = object_store::path::Path::from(format!("{folder}/{}", key.path()));
+            let attributes = bucket.get(&path).await.unwrap().attributes;
+            [Attribute::ContentType, Attribute::CacheControl]
+                .map(|name| attributes.get(&name).unwrap().as_ref().to_owned())
+        };
+        assert_eq!(told(&asset).await, ["text/javascript; charset=utf-8", "public, max-age=31536000, immutable"]);
+        assert_eq!(told(&Key::Site(SiteKey::Index)).await, ["text/html; charset=utf-8", "no-cache"], "{}", place.url);
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{AT_A_TIME, Reader};
@@ -31,6 +33,7 @@ const READ_STRIKES: usize = 200;
 
 /// A pile of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Pile {
     /// How many.
     pub objects: u64,
@@ -119,6 +122,7 @@ pub struct Blocks {
 
 /// Input that could not be read, for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Quarantined {
     /// The objects: those of an inbox that is kept have no bytes here.
     #[serde(flatten)]
@@ -140,8 +144,10 @@ pub struct Struck {
 
 /// What was spent on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Today {
     /// The day, UTC.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub day: civil::Date,
     /// Requests, every attempt counted.
     pub requests: u64,
@@ -151,6 +157,7 @@ pub struct Today {
 
 /// A worker, by its heartbeat.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Worker {
     /// Its name.
     pub name: String,
@@ -161,6 +168,7 @@ pub struct Worker {
     /// The version of its program.
     pub version: Option<String>,
     /// When it started, by its own clock.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub started: Option<Timestamp>,
     /// How many inbox objects it has in hand.
     pub in_hand: usize,
@@ -172,6 +180,7 @@ pub struct Worker {
 
 /// A part of the work: of every sorted list what lies between two fractions of its weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Slice {
     /// From this fraction on …
     pub from: f64,
@@ -247,15 +256,8 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let (quarantine, damaged_blocks) = quarantine(&reader.store.list(&Prefix::Quarantine).await?, now);
     let forgetting = reader.store.list(&Prefix::Forget).await?.objects.len() as u64;
     let strikes = strikes(reader).await?;
-    let workers = workers(reader, now).await?;
-    // As the one says that was seen last; programs of an older version do not say.
-    let backlog = workers
-        .iter()
-        .filter(|worker| worker.alive)
-        .filter_map(|worker| Some((worker.seen_seconds, worker.vitals.as_ref()?.backlog?)))
-        .min_by_key(|(seen, _)| *seen)
-        .map(|(_, backlog)| backlog)
-        .filter(|backlog| backlog.kept);
+    let workers = workers(&reader.store, *reader.settings.shards.last(), now).await?;
+    let backlog = backlog(&workers).filter(|backlog| backlog.kept);
     let mut versions = BTreeMap::new();
     for worker in workers.iter().filter(|worker| worker.alive) {
         *versions.entry(worker.version.clone().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
@@ -323,7 +325,8 @@ fn blocks(table: Table, listing: &Listing, now: Timestamp) -> Blocks {
     }
 }
 
-fn quarantine(listing: &Listing, now: Timestamp) -> (BTreeMap<String, Quarantined>, Vec<String>) {
+/// What is in quarantine, by reason; and the blocks that are skipped.
+pub(crate) fn quarantine(listing: &Listing, now: Timestamp) -> (BTreeMap<String, Quarantined>, Vec<String>) {
     // An object and its explanation are one; an inbox that is kept has only the explanation here.
     let mut by_reason: BTreeMap<&str, BTreeMap<&QuarantineKey, Object>> = BTreeMap::new();
     let mut damaged = Vec::new();
@@ -348,13 +351,13 @@ fn quarantine(listing: &Listing, now: Timestamp) -> (BTreeMap<String, Quarantine
     (by_reason.into_iter().map(of_reason).collect(), damaged)
 }
 
-async fn workers(reader: &Reader, now: Timestamp) -> Result<Vec<Worker>> {
-    let listing = reader.store.list(&Prefix::Workers).await?;
-    let shards = *reader.settings.shards.last();
+/// The workers by their heartbeats, at `now`: a listing and a read of each.
+pub(crate) async fn workers(store: &Store, shards: u16, now: Timestamp) -> Result<Vec<Worker>> {
+    let listing = store.list(&Prefix::Workers).await?;
     let reads = stream::iter(listing.objects).map(|object| async move {
         let Key::Heartbeat(name, _) = &object.key else { return None };
         // A heartbeat that went right now, or is another program's, is told by its name alone.
-        let says = reader.store.get(&object.key).await.ok();
+        let says = store.get(&object.key).await.ok();
         let says = says.and_then(|(body, _)| serde_json::from_slice::<Heartbeat>(&body).ok());
         let seen_seconds = now.duration_since(object.modified).as_secs().max(0);
         let alive = seen_seconds < ALIVE.as_secs().cast_signed();
@@ -372,6 +375,13 @@ async fn workers(reader: &Reader, now: Timestamp) -> Result<Vec<Worker>> {
         })
     });
     Ok(reads.buffered(AT_A_TIME).filter_map(std::future::ready).collect().await)
+}
+
+/// What waits to be indexed, as the one says that was seen last; programs of an older version do not say.
+pub(crate) fn backlog(workers: &[Worker]) -> Option<Backlog> {
+    let alive = workers.iter().filter(|worker| worker.alive);
+    let told = alive.filter_map(|worker| Some((worker.seen_seconds, worker.vitals.as_ref()?.backlog?)));
+    told.min_by_key(|(seen, _)| *seen).map(|(_, backlog)| backlog)
 }
 
 async fn strikes(reader: &Reader) -> Result<Vec<Struck>> {
@@ -398,7 +408,8 @@ async fn strikes(reader: &Reader) -> Result<Vec<Struck>> {
     Ok(struck)
 }
 
-fn today(workers: &[Worker], now: Timestamp) -> Today {
+/// What the workers have spent on the day of `now`, as far as they tell.
+pub(crate) fn today(workers: &[Worker], now: Timestamp) -> Today {
     let mut today = Today { day: now.to_zoned(TimeZone::UTC).date(), requests: 0, dollars: 0.0 };
     for vitals in workers.iter().filter_map(vitals).filter(|vitals| vitals.day == Some(today.day)) {
         today.requests += vitals.day_requests;

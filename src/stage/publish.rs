@@ -4,15 +4,17 @@
 //! stale when the listing says other things than it was made from ([`MadeFrom`](document::MadeFrom)). Then the digests of
 //! visible blocks are joined, and of each handler is told whether anything that its documents are made of changed; only
 //! those are written, 20 at a time. The part is written last: it names what it was made from and each document's etag.
-//! Rank 0 joins the parts to `site/handlers.json`.
+//! Rank 0 joins the parts to `site/handlers.json`, and sees to it that the pages of this version stand ([`assets`]).
 //!
 //! All of it is derived and may be written over (rule 7). If the process dies anywhere, or two publish the same part at
 //! once, a part and its documents may not belong together: the etags tell, and the part is made again. Nothing is
 //! written by a listing older than half the grace. What is to be forgotten is left out of everything that is written
 //! after its tombstone, and the tombstone makes every part stale.
 
+mod assets;
 mod calls;
 pub mod document;
+pub mod farm;
 mod list;
 mod pages;
 mod part;
@@ -92,7 +94,21 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         // Parts that were written just now are not on the listing.
         let written = (!done.did_something()).then_some(written);
         let name = "publish site/handlers.json";
+        let mut is_new = false;
         match item(&desk.clock, name, 0, list::publish(&desk, &round.pages, count, now, written)).await {
+            Ok(report) => {
+                is_new = report.did_something();
+                done.add(report);
+            }
+            Err(report) => done.fail(name, report),
+        }
+        let name = "publish site/farm.json";
+        match item(&desk.clock, name, 0, farm::publish(&desk, &round.pages, is_new, unmoved)).await {
+            Ok(report) => done.add(report),
+            Err(report) => done.fail(name, report),
+        }
+        let name = "publish site/index.html";
+        match item(&desk.clock, name, 0, assets::publish(&desk, &round.pages, unmoved)).await {
             Ok(report) => done.add(report),
             Err(report) => done.fail(name, report),
         }

@@ -74,6 +74,13 @@ pub struct PinKey {
 /// What browsers read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SiteKey {
+    /// `site/index.html`: the pages.
+    Index,
+    /// `site/assets/<version>/<file>`: what the pages are made of. The version is 16 hex digits; the file is of
+    /// [`crate::site`], its parts are safe in a key and in a URL.
+    Asset(u64, String),
+    /// `site/farm.json`: who works, what waits, what fails.
+    Farm,
     /// `site/handlers.json`: the list of handlers.
     Handlers,
     /// `site/parts/<entries shard>.json`: one shard's part of it.
@@ -118,6 +125,8 @@ pub enum Prefix {
     Pins(HandlerId),
     /// `site/`
     Site,
+    /// `site/assets/`
+    Assets,
     /// `site/parts/`
     Parts,
     /// `quarantine/`
@@ -317,11 +326,22 @@ impl fmt::Display for PinKey {
 
 impl SiteKey {
     fn read(rest: &str) -> Option<Self> {
-        if rest == "handlers.json" {
-            return Some(Self::Handlers);
+        match rest {
+            "farm.json" => return Some(Self::Farm),
+            "handlers.json" => return Some(Self::Handlers),
+            "index.html" => return Some(Self::Index),
+            _ => {}
         }
+        // As `HandlerId` has it: safe in a key as it is.
+        let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        let fits = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(safe);
         let (kind, rest) = rest.split_once('/')?;
         Some(match kind {
+            "assets" => {
+                let (version, file) = rest.split_once('/')?;
+                let version = u64::from_str_radix(version, 16).ok()?;
+                file.split('/').all(fits).then(|| Self::Asset(version, file.to_owned()))?
+            }
             "parts" => Self::Part(rest.strip_suffix(".json")?.parse().ok()?),
             "handlers" => match rest.rsplit_once('/')? {
                 (handler, "summary.json") => Self::Summary(handler.parse().ok()?),
@@ -331,10 +351,7 @@ impl SiteKey {
             "traces" => Self::Trace(rest.strip_suffix(".json.gz")?.parse().ok()?),
             "not-found" => {
                 let service = rest.strip_suffix(".json")?;
-                // As `HandlerId` has it: safe in a key as it is.
-                let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-                let fits = !service.is_empty() && !service.starts_with('.') && service.bytes().all(safe);
-                Self::NotFound(fits.then(|| service.to_owned())?)
+                Self::NotFound(fits(service).then(|| service.to_owned())?)
             }
             _ => return None,
         })
@@ -344,6 +361,9 @@ impl SiteKey {
 impl fmt::Display for SiteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Index => f.write_str("site/index.html"),
+            Self::Asset(version, file) => write!(f, "site/assets/{version:016x}/{file}"),
+            Self::Farm => f.write_str("site/farm.json"),
             Self::Handlers => f.write_str("site/handlers.json"),
             Self::Part(shard) => write!(f, "site/parts/{shard}.json"),
             Self::Summary(handler) => write!(f, "site/handlers/{handler}/summary.json"),
@@ -417,6 +437,7 @@ impl Prefix {
             Self::Latest => "latest/".to_owned(),
             Self::Pins(handler) => format!("latest/{}/{handler}/", pins_folder(handler)),
             Self::Site => "site/".to_owned(),
+            Self::Assets => "site/assets/".to_owned(),
             Self::Parts => "site/parts/".to_owned(),
             Self::Quarantine => "quarantine/".to_owned(),
             Self::BadBlocks => format!("quarantine/{BLOCKS}/"),

@@ -1,6 +1,8 @@
 //! What a worker says of itself in its heartbeat, so that `status` and pages know of it without asking anybody.
 
 use jiff::{Timestamp, civil};
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::farm::worker::Failed;
@@ -15,6 +17,7 @@ const LONGEST: usize = 200;
 ///
 /// Programs of several versions read each other's: fields are only ever added, and one that is missing is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default)]
 pub struct Vitals {
     /// Its rank among its peers, from 0; none if it is not (yet) one of them.
@@ -40,6 +43,7 @@ pub struct Vitals {
     /// What they cost at list price, in US dollars; 0 for a local store.
     pub dollars: f64,
     /// The day (UTC) of the next two.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub day: Option<civil::Date>,
     /// Requests on this day.
     pub day_requests: u64,
@@ -55,6 +59,7 @@ pub struct Vitals {
 
 /// What waits to be indexed by the whole farm: inbox objects that no ledger knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default)]
 pub struct Backlog {
     /// How many.
@@ -84,6 +89,7 @@ impl Backlog {
 
 /// An item that fails.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default)]
 pub struct Failing {
     /// In which stage.
@@ -95,6 +101,7 @@ pub struct Failing {
     /// How often in a row.
     pub times: u32,
     /// Since when, by the worker's clock.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub since: Timestamp,
 }
 

@@ -7,6 +7,7 @@
 //! | `site/handlers/<handler>/traces.json.gz` | gzip'd OTLP/JSON: the traces that the summary names |
 //! | `site/traces/<trace id>.json.gz` | likewise, one trace that is too large to stand with others |
 //! | `site/not-found/<list>.json` | [`NotFound`]: requests of a service that hit no handler |
+//! | `site/farm.json` | [`Farm`](super::farm::Farm): who works, what waits, what fails |
 //! | `site/parts/<entries shard>.json` | [`Part`]: one shard's part of the list, and what it was made from |
 //!
 //! The fields are stable: they are added to, and [`SUMMARY_VERSION`] says when a meaning changed. Times that people look
@@ -365,6 +366,7 @@ mod tests {
             ("summary", schemars::schema_for!(Summary)),
             ("not-found", schemars::schema_for!(NotFound)),
             ("part", schemars::schema_for!(Part)),
+            ("farm", schemars::schema_for!(crate::stage::publish::farm::Farm)),
         ];
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stage/publish/schema");
         for (name, schema) in schemas {

@@ -25,6 +25,10 @@ struct Memory {
     /// The list of handlers: its etag, and the parts it was made from.
     list: Option<(String, BTreeMap<String, String>)>,
     looked: HashMap<Shard, Duration>,
+    /// When the pages themselves are to be looked at again (monotonic).
+    assets_due: Duration,
+    /// When `site/farm.json` was written last (monotonic).
+    farm_written: Option<Duration>,
 }
 
 /// The parts that stand, of any number of shards.
@@ -99,6 +103,26 @@ impl Pages {
     /// A part was looked at, and is as it should be.
     pub(super) fn look(&self, shard: Shard, now: Duration) {
         self.lock().looked.insert(shard, now);
+    }
+
+    /// Whether the pages themselves are to be looked at, at `now` (monotonic).
+    pub(super) fn assets_are_due(&self, now: Duration) -> bool {
+        now >= self.lock().assets_due
+    }
+
+    /// The pages themselves are to be looked at again then.
+    pub(super) fn look_at_assets(&self, at: Duration) {
+        self.lock().assets_due = at;
+    }
+
+    /// When `site/farm.json` was written last (monotonic); none if this worker has not.
+    pub(super) fn farm_written(&self) -> Option<Duration> {
+        self.lock().farm_written
+    }
+
+    /// `site/farm.json` was written.
+    pub(super) fn write_farm(&self, at: Duration) {
+        self.lock().farm_written = Some(at);
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {

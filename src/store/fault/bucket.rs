@@ -45,7 +45,8 @@ pub struct Stored {
     pub modified: Timestamp,
     /// A hash of its bytes: the same bytes written again have the same etag, as on S3.
     pub etag: String,
-    attributes: Attributes,
+    /// Its headers, as they were given with it.
+    pub attributes: Attributes,
 }
 
 #[derive(Default)]

@@ -21,6 +21,9 @@ fn every_kind_of_key_reads_as_documented() {
         Key::Block(BlockKey { table: Table::Spans, dir: ShardDir::All, hour, block: block() }),
         Key::Block(BlockKey { table: Table::Entries, dir: ShardDir::One(shard), hour, block: block() }),
         Key::Pin(PinKey { handler: handler.clone(), start_ns: 1_795_357_800_123_456_789, trace, rows: 0xabc }),
+        Key::Site(SiteKey::Index),
+        Key::Site(SiteKey::Asset(0xabc, "trace/tree.js".to_owned())),
+        Key::Site(SiteKey::Farm),
         Key::Site(SiteKey::Handlers),
         Key::Site(SiteKey::Part(shard)),
         Key::Site(SiteKey::Summary(handler.clone())),
@@ -45,6 +48,9 @@ fn every_kind_of_key_reads_as_documented() {
     spans/shard=all/hour=2026-11-22T14/01KA8Z3V5Y7N0M2B4C6D8F0G1H.parquet
     entries/shard=003-of-016/hour=2026-11-22T14/01KA8Z3V5Y7N0M2B4C6D8F0G1H.parquet
     latest/31/web/get-products-id-5b1f0c3a/01795357800123456789-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc.json.gz
+    site/index.html
+    site/assets/0000000000000abc/trace/tree.js
+    site/farm.json
     site/handlers.json
     site/parts/003-of-016.json
     site/handlers/web/get-products-id-5b1f0c3a/summary.json
@@ -82,7 +88,11 @@ fn a_name_that_is_not_ours_is_no_key() {
         "spans/shard=all/hour=2026-11-22T14/01ka8z3v5y7n0m2b4c6d8f0g1h.parquet",
         "spans/shard=3-of-16/hour=2026-11-22T14/01KA8Z3V5Y7N0M2B4C6D8F0G1H.parquet",
         "latest/00/web/get-products-id-5b1f0c3a/1-2-3.json.gz",
-        "site/index.html",
+        "site/other.html",
+        "site/assets/abc/main.js",
+        "site/assets/0000000000000abc/",
+        "site/assets/0000000000000abc/../main.js",
+        "site/assets/0000000000000abc/a b.js",
         "site/not-found/../x.json",
         "quarantine/truncated/a",
         "quarantine/truncated/a%41@e",

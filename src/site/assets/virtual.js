@@ -1,0 +1,127 @@
+// Long lists: only the rows that can be seen are in the page, between two spacers. Rows are equally high.
+
+/** Rows beyond either edge, so that a quick turn of the wheel shows no gap. */
+const BEYOND = 12;
+
+export class VirtualRows {
+  /**
+   * @param {object} parts
+   * @param {HTMLElement | null} parts.scroller what scrolls; null is the window
+   * @param {HTMLElement} parts.body holds the rows and nothing else
+   * @param {() => HTMLElement} parts.spacer
+   * @param {(index: number) => HTMLElement} parts.row
+   */
+  constructor({ scroller, body, spacer, row }) {
+    this.scroller = scroller;
+    this.body = body;
+    this.row = row;
+    this.above = spacer();
+    this.below = spacer();
+    this.count = 0;
+    /** As CSS has it; asked when rows are drawn and whenever the window changes. */
+    this.height = 0;
+    /** @type {Map<number, HTMLElement>} */
+    this.shown = new Map();
+    this.waiting = 0;
+    const stop = new AbortController();
+    const options = { passive: true, signal: stop.signal };
+    (scroller ?? window).addEventListener("scroll", () => this.later(), options);
+    this.observer = new ResizeObserver(() => {
+      this.height = 0;
+      this.later();
+    });
+    this.observer.observe(scroller ?? document.documentElement);
+    this.stop = () => {
+      stop.abort();
+      this.observer.disconnect();
+      cancelAnimationFrame(this.waiting);
+    };
+  }
+
+  /**
+   * Shows `count` rows, all of them drawn anew.
+   * @param {number} count
+   */
+  reset(count) {
+    this.count = count;
+    this.shown.clear();
+    this.body.replaceChildren(this.above, this.below);
+    this.draw();
+  }
+
+  /**
+   * Brings a row into view.
+   * @param {number} index
+   */
+  reveal(index) {
+    const { height } = this;
+    if (!this.scroller || height === 0) return;
+    const top = this.offset() + index * height;
+    const bottom = top + height - this.scroller.clientHeight;
+    // A row more on either side, to see what comes.
+    if (top - height < this.scroller.scrollTop) this.scroller.scrollTop = top - height;
+    else if (bottom + height > this.scroller.scrollTop) this.scroller.scrollTop = bottom + height;
+    this.draw();
+  }
+
+  /** The element of a row, if it is drawn. @param {number} index */
+  at(index) {
+    return this.shown.get(index);
+  }
+
+  later() {
+    if (this.waiting) return;
+    this.waiting = requestAnimationFrame(() => {
+      this.waiting = 0;
+      this.draw();
+    });
+  }
+
+  /** Where the rows begin within what scrolls. */
+  offset() {
+    if (!this.scroller) return this.body.getBoundingClientRect().top + window.scrollY;
+    return this.body.getBoundingClientRect().top - this.scroller.getBoundingClientRect().top + this.scroller.scrollTop;
+  }
+
+  draw() {
+    if (this.count === 0) {
+      this.above.style.height = this.below.style.height = "0";
+      return;
+    }
+    if (this.height === 0) this.measure();
+    const from = this.scroller ? this.scroller.scrollTop : window.scrollY;
+    const visible = this.scroller ? this.scroller.clientHeight : window.innerHeight;
+    const top = Math.max(0, from - this.offset());
+    const first = Math.max(0, Math.min(this.count - 1, Math.floor(top / this.height)) - BEYOND);
+    const last = Math.min(this.count, Math.ceil((top + visible) / this.height) + BEYOND);
+    for (const [index, element] of this.shown) {
+      if (index < first || index >= last) {
+        element.remove();
+        this.shown.delete(index);
+      }
+    }
+    this.above.style.height = `${first * this.height}px`;
+    this.below.style.height = `${(this.count - last) * this.height}px`;
+    // The row after which the next one goes.
+    let before = this.above;
+    for (let index = first; index < last; index++) {
+      let element = this.shown.get(index);
+      if (!element) {
+        element = this.row(index);
+        this.shown.set(index, element);
+        before.after(element);
+      }
+      before = element;
+    }
+  }
+
+  measure() {
+    let probe = this.shown.values().next().value;
+    if (!probe) {
+      probe = this.row(0);
+      this.shown.set(0, probe);
+      this.above.after(probe);
+    }
+    this.height = probe.getBoundingClientRect().height || 24;
+  }
+}
