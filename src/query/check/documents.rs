@@ -76,6 +76,8 @@ async fn broken_pin(reader: &Reader, key: &PinKey) -> Result<Option<String>> {
 fn is_document(key: &Key) -> bool {
     match key {
         Key::Inbox(_) | Key::Block(_) | Key::Pin(_) | Key::Quarantine(_) | Key::Strike(..) | Key::Forget(_) => false,
+        // Whatever a user's own program wrote.
+        Key::Site(SiteKey::Extra(..)) => false,
         Key::Site(_)
         | Key::QuarantineError(_)
         | Key::BadBlock(_)
