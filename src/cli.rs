@@ -7,6 +7,7 @@ mod exit;
 mod explain;
 mod forget;
 mod get;
+mod guard;
 mod handlers;
 mod lifecycle;
 mod not_found;
@@ -65,6 +66,8 @@ enum Command {
     Rebuild(rebuild::Args),
     Lifecycle(lifecycle::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Guard(guard::Args),
 }
 
 impl Command {
@@ -84,6 +87,7 @@ impl Command {
             Self::Rebuild(args) => args.run(session).await,
             Self::Lifecycle(args) => args.run(session).await,
             Self::Completions(args) => args.run(),
+            Self::Guard(args) => args.run(session).await,
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct RunConfig {
     pub grace: Option<Span>,
     /// `--health`
     pub health: Option<String>,
+    /// `--allow-publish-command`
+    pub allow_publish_command: Option<bool>,
 }
 
 impl Config {
@@ -106,7 +108,7 @@ mod tests {
         let refused = |text: &str| Config::parse(text).unwrap_err();
         assert_eq!(
             refused("[run]\nmemroy = '1GiB'"),
-            "`run.memroy`: unknown field `memroy`, expected one of `name`, `peers`, `inbox`, `keep_inbox`, `memory`, `grace`, `health`"
+            "`run.memroy`: unknown field `memroy`, expected one of `name`, `peers`, `inbox`, `keep_inbox`, `memory`, `grace`, `health`, `allow_publish_command`"
         );
         for (text, path) in [("[run]\nmemory = 'much'", "`run.memory`: "), ("[run]\ngrace = 10", "`run.grace`: ")] {
             assert!(refused(text).starts_with(path), "{}", refused(text));

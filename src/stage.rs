@@ -32,6 +32,7 @@ pub mod quarantine;
 pub(crate) mod testing;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub struct Desk {
     pub file_bytes: u64,
     /// Who works here: stands in error documents.
     pub worker: WorkerName,
+    /// The program that guards `publish_command` (this one: `tracefarm guard`); none: the worker may not run it.
+    pub guard: Option<Arc<Path>>,
 }
 
 impl Desk {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Bars;
-use super::{Exit, Session, complain, out, settings};
+use super::{Exit, Session, complain, guard, out, settings};
 use crate::error::{Mistake, Report, Result, ResultExt, find, told};
 use crate::farm::Settings;
 use crate::farm::health::{server, systemd};
@@ -61,6 +61,10 @@ pub struct Args {
     /// Expire an archive that is older than it is kept
     #[arg(long, env = "TRACEFARM_YES", hide_env_values = true, value_parser = out::boolish())]
     yes: bool,
+    /// Run the program that the setting `publish_command` names. Whoever may write the store's settings can then run
+    /// programs as this worker's user
+    #[arg(long, env = "TRACEFARM_ALLOW_PUBLISH_COMMAND", hide_env_values = true, value_parser = out::boolish())]
+    allow_publish_command: bool,
     #[command(flatten)]
     output: out::Output,
 }
@@ -115,6 +119,10 @@ impl Args {
             keep_inbox,
             memory_bytes: usize::try_from(memory.as_u64()).context("fit the memory into this machine")?,
             yes: self.yes,
+            guard: match self.allow_publish_command || config.allow_publish_command.unwrap_or(false) {
+                true => Some(guard::program()?),
+                false => None,
+            },
         };
         begin_settings(session, &store).await?;
         let mut worker = Worker::new(store, session.clock.clone(), options).recorded_by(record);

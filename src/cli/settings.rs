@@ -7,7 +7,7 @@ use super::out::{self, Column};
 use super::{Exit, Session};
 use crate::error::{Mistake, Result};
 use crate::farm::Settings;
-use crate::farm::settings::Shown;
+use crate::farm::settings::{Shown, command_line};
 
 /// Show or change the store's settings
 #[derive(clap::Args, Debug)]
@@ -101,7 +101,8 @@ pub fn pairs(table: &toml::Table) -> Result<Vec<(String, String)>> {
     let pairs = table.iter().map(|(key, value)| {
         let value = match value {
             toml::Value::Array(items) => {
-                items.iter().map(|item| text(key, item)).collect::<Result<Vec<_>, _>>()?.join(",")
+                let items = items.iter().map(|item| text(key, item)).collect::<Result<Vec<_>, _>>()?;
+                if key == "publish_command" { command_line(&items) } else { items.join(",") }
             }
             single => text(key, single)?,
         };
@@ -116,8 +117,10 @@ mod tests {
 
     #[test]
     fn settings_of_the_file_are_written_as_on_the_command_line() {
-        let table = "shards = 4\nkeep_for = '14d'\nredact_drop = ['a.*', 'b']".parse().unwrap();
-        let expected = [("keep_for", "14d"), ("redact_drop", "a.*,b"), ("shards", "4")];
+        let table = "shards = 4\nkeep_for = '14d'\nredact_drop = ['a.*', 'b']\npublish_command = ['render', 'a b, c']";
+        let table = table.parse().unwrap();
+        let expected =
+            [("keep_for", "14d"), ("publish_command", "render 'a b, c'"), ("redact_drop", "a.*,b"), ("shards", "4")];
         let owned: Vec<_> = expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut pairs = pairs(&table).unwrap();
         pairs.sort();

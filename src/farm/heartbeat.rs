@@ -107,6 +107,9 @@ pub struct Heartbeat {
     /// Whether it is one that killed a worker before, alone.
     #[serde(default)]
     pub alone: bool,
+    /// Whether it may run the store's `publish_command`.
+    #[serde(default)]
+    pub publish_command: bool,
     /// How often it writes this, in seconds.
     pub period_seconds: u64,
     /// How it is; none if its program does not say, or in a way that this one cannot read: what it has in hand counts
@@ -167,6 +170,7 @@ impl Heart {
             started: clock.wall(),
             in_hand: Vec::new(),
             alone: false,
+            publish_command: false,
             period_seconds: PERIOD.as_secs(),
             vitals: None,
         };
@@ -199,6 +203,11 @@ impl Heart {
     pub fn hold(&self, in_hand: Vec<String>, alone: bool) {
         let mut says = self.lock();
         (says.in_hand, says.alone) = (in_hand, alone);
+    }
+
+    /// Says whether I may run the store's `publish_command`, from the next [`Heart::beat`] on.
+    pub fn allow_publish_command(&self, may: bool) {
+        self.lock().publish_command = may;
     }
 
     /// Writes my heartbeat and sets the store's clock by it; does nothing once it was removed.

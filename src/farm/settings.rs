@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use keys::{Shown, When};
+pub use keys::{Shown, When, command_line};
 pub use timeline::{Change, Timeline};
 
 use super::documents::{self, Document};
@@ -52,6 +52,11 @@ pub struct Settings {
     pub batch_bytes: u64,
     /// A handler is published at most once in this time; none: as often as costs little.
     pub publish_every: Option<Span>,
+    /// A user's own program and its arguments, which publishing runs for each handler that changed; none if empty. Only
+    /// workers run it that were started so that they may.
+    pub publish_command: Vec<String>,
+    /// How long it may take for a handler.
+    pub publish_command_timeout: Span,
     /// The most handlers that a service shows.
     pub max_handlers: u32,
     /// Pins older than this go, for privacy; none: never.
@@ -188,6 +193,8 @@ impl Default for Settings {
             settle_growing: seconds(300),
             batch_bytes: 128 << 20,
             publish_every: None,
+            publish_command: Vec::new(),
+            publish_command_timeout: seconds(30),
             max_handlers: 2_000,
             pin_max_age: None,
             max_message_bytes: 64 << 20,

@@ -8,6 +8,7 @@ mod summary;
 pub(super) mod watchdog;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct Options {
     pub yes: bool,
     /// Who says who the peers are.
     pub peers: Provider,
+    /// The store's `publish_command` may be run, guarded by this program's command `guard`.
+    pub guard: Option<PathBuf>,
 }
 
 impl Options {
@@ -83,6 +86,7 @@ impl Options {
             memory_bytes: 512 << 20,
             yes: false,
             peers: Provider::Store,
+            guard: None,
         }
     }
 }
@@ -193,6 +197,7 @@ impl Worker {
     async fn run_in_span(&self, stop: &CancellationToken) -> Result<Summary> {
         self.record.begin(&self.store, &self.inbox);
         let heart = Heart::of_run(self.clock.clone(), self.options.name.clone(), self.record.clone());
+        heart.allow_publish_command(self.options.guard.is_some());
         heart.beat_if_need_be_empty(&self.store).await?;
         let outcome = self.with_heart(&heart, stop).await;
         // A heartbeat that stays behind only keeps a lone worker from starting for a minute.
@@ -258,6 +263,7 @@ impl Worker {
             memory_bytes: self.options.memory_bytes,
             file_bytes: compact::FILE_BYTES,
             worker: self.options.name.clone(),
+            guard: self.options.guard.as_deref().map(Arc::from),
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::handler::catalogue::Catalogue;
 use crate::model::{HandlerId, Shard, Table, TraceId};
 use crate::stage::publish::document::{NotFound, Row, Summary};
 use crate::stage::publish::summary::{self, Applied};
-use crate::store::Key;
-use crate::store::layout::PinKey;
+use crate::store::layout::{PinKey, SiteKey};
+use crate::store::{Key, StoreErrorKind};
 use crate::table::digest::{EntryRef, HandlerDigest};
 use crate::table::read::Blocks;
 use crate::table::view::{Block, Scope, View};
@@ -188,7 +188,23 @@ impl Overview {
     pub async fn summary(&self, id: &HandlerId) -> Result<Option<Summary>> {
         let (_, catalogue) = &*self.reader.catalogue;
         let id = catalogue.canonical(id);
-        self.summary_of(id, newest::shown_last(&self.reader.settings, catalogue, id)).await
+        let Some(mut summary) = self.summary_of(id, newest::shown_last(&self.reader.settings, catalogue, id)).await?
+        else {
+            return Ok(None);
+        };
+        if !self.reader.settings.publish_command.is_empty() {
+            // These are not told by anything else.
+            match self.reader.store.get(&Key::Site(SiteKey::Summary(id.clone()))).await {
+                Ok((body, _)) => {
+                    let published: Option<Summary> = serde_json::from_slice(&body).ok();
+                    let told = published.map(|published| (published.extras, published.extra_error));
+                    (summary.extras, summary.extra_error) = told.unwrap_or_default();
+                }
+                Err(missing) if missing.kind == StoreErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(summary))
     }
 
     async fn summary_of(&self, id: &HandlerId, keep: usize) -> Result<Option<Summary>> {

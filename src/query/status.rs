@@ -16,8 +16,9 @@ use crate::farm::heartbeat::Heartbeat;
 use crate::farm::record::{Backlog, Failing, Vitals};
 use crate::farm::strikes::Strike;
 use crate::farm::{Settings, slice};
-use crate::model::{Hour, ShardDir, Table};
-use crate::store::layout::QuarantineKey;
+use crate::model::{HandlerId, Hour, ShardDir, Table};
+use crate::stage::publish::document::Part;
+use crate::store::layout::{QuarantineKey, SiteKey};
 use crate::store::{Key, Listing, Object, Prefix, Stage, Store};
 
 /// A heartbeat that is older is a worker's that is gone.
@@ -93,6 +94,8 @@ pub struct Status {
     pub catalogue: u64,
     /// When `site/handlers.json` was written last.
     pub published: Option<Timestamp>,
+    /// Handlers of which `publish_command` made nothing when it was last run, and why.
+    pub extra_errors: BTreeMap<HandlerId, String>,
     /// What a person should do something about, in sentences.
     pub warnings: Vec<String>,
     /// What this very question asked of the store.
@@ -172,6 +175,8 @@ pub struct Worker {
     pub started: Option<Timestamp>,
     /// How many inbox objects it has in hand.
     pub in_hand: usize,
+    /// Whether it may run `publish_command`.
+    pub publish_command: bool,
     /// Its part of the work; none if it is dead, has no place, or does not say.
     pub slice: Option<Slice>,
     /// What it says of itself; none if its program does not.
@@ -237,7 +242,8 @@ fn vitals(worker: &Worker) -> Option<&Vitals> {
     worker.vitals.as_ref()
 }
 
-/// Looks at everything by listing it; only heartbeats and strikes are read. `inbox` is where collectors write.
+/// Looks at everything by listing it; only heartbeats and strikes are read, and where there is a
+/// `publish_command` the parts of the list of handlers. `inbox` is where collectors write.
 pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let before = requests(reader, inbox);
     let listing = inbox.list(&Prefix::Inbox).await?;
@@ -263,7 +269,7 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
         *versions.entry(worker.version.clone().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
     }
     let today = today(&workers, now);
-    let site = Key::Site(crate::store::layout::SiteKey::Handlers);
+    let site = Key::Site(SiteKey::Handlers);
     let mut status = Status {
         store: reader.store.url().to_owned(),
         time: now,
@@ -282,6 +288,7 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
         settings: (*reader.settings).clone(),
         catalogue: reader.catalogue.0,
         published: reader.store.head(&site).await.ok().map(|object| object.modified),
+        extra_errors: extra_errors(reader, now).await?,
         warnings: Vec::new(),
         requests: 0,
     };
@@ -369,7 +376,8 @@ pub(crate) async fn workers(store: &Store, shards: u16, now: Timestamp) -> Resul
             alive,
             version: says.as_ref().map(|says| says.version.clone()),
             started: says.as_ref().map(|says| says.started),
-            in_hand: says.map_or(0, |says| says.in_hand.len()),
+            in_hand: says.as_ref().map_or(0, |says| says.in_hand.len()),
+            publish_command: says.is_some_and(|says| says.publish_command),
             slice: place.and_then(|(rank, peers)| Slice::of(rank, peers, shards)),
             vitals,
         })
@@ -416,6 +424,27 @@ pub(crate) fn today(workers: &[Worker], now: Timestamp) -> Today {
         today.dollars += vitals.day_dollars;
     }
     today
+}
+
+/// What the parts tell of runs of `publish_command`.
+async fn extra_errors(reader: &Reader, now: Timestamp) -> Result<BTreeMap<HandlerId, String>> {
+    let mut errors = BTreeMap::new();
+    if reader.settings.publish_command.is_empty() {
+        return Ok(errors);
+    }
+    let count = *reader.settings.shards.at(Hour::of(now));
+    for object in reader.store.list(&Prefix::Parts).await?.objects {
+        let Key::Site(SiteKey::Part(shard)) = object.key else { continue };
+        if shard.count() != count {
+            continue;
+        }
+        // One that went right now, or is another program's, tells nothing.
+        let Ok((body, _)) = reader.store.get(&object.key).await else { continue };
+        let Ok(part) = serde_json::from_slice::<Part>(&body) else { continue };
+        let failed = part.handlers.into_iter().filter_map(|line| Some((line.row.id, line.extras?.error?)));
+        errors.extend(failed);
+    }
+    Ok(errors)
 }
 
 /// What a person should do something about, and what: pure.
@@ -479,6 +508,19 @@ fn warnings(status: &Status) -> Vec<String> {
             "{} blocks are damaged and skipped: see `quarantine/blocks/`; restore them from a backup.",
             status.damaged_blocks.len()
         ));
+    }
+    if !status.settings.publish_command.is_empty() {
+        let may_not = status.living().filter(|worker| !worker.publish_command).count();
+        if may_not > 0 {
+            warnings.push(format!(
+                "The setting `publish_command` is set, but {may_not} of {} workers may not run it: start them with \
+                 --allow-publish-command, or unset it.",
+                status.living().count()
+            ));
+        }
+    }
+    if !status.extra_errors.is_empty() {
+        warnings.push(format!("`publish_command` failed for {} handlers.", status.extra_errors.len()));
     }
     let shards = *status.settings.shards.last();
     for blocks in &status.tables {

@@ -4,7 +4,8 @@
 //! stale when the listing says other things than it was made from ([`MadeFrom`](document::MadeFrom)). Then the digests of
 //! visible blocks are joined, and of each handler is told whether anything that its documents are made of changed; only
 //! those are written, 20 at a time. The part is written last: it names what it was made from and each document's etag.
-//! Rank 0 joins the parts to `site/handlers.json`, and sees to it that the pages of this version stand ([`assets`]).
+//! Then come the extras that a user's own program makes of handlers ([`extras`]). Rank 0 joins the parts to
+//! `site/handlers.json`, and sees to it that the pages of this version stand ([`assets`]).
 //!
 //! All of it is derived and may be written over (rule 7). If the process dies anywhere, or two publish the same part at
 //! once, a part and its documents may not belong together: the etags tell, and the part is made again. Nothing is
@@ -13,8 +14,11 @@
 
 mod assets;
 mod calls;
+mod command;
 pub mod document;
+pub mod extras;
 pub mod farm;
+pub mod folder;
 mod list;
 mod pages;
 mod part;
@@ -59,7 +63,11 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         (*shard, looked.get(shard).map_or(age, |looked| age.min(*looked)))
     });
     let mine = round.slice(Shard::all(count).collect(), |_| 1);
+    // Extras are left over only from parts that were looked at before.
+    let mut extras = round.pages.left_extras();
+    extras.retain(|shard| mine.contains(shard));
     let due = plan::due(mine, &ages.collect(), every, desk.once);
+    extras.extend(&due);
     round.monitor.begin(Stage::Publish, due.len() as u64, 0);
     if !due.is_empty() && !round.is_stopped() {
         let fence = Fence::begin(&desk);
@@ -90,6 +98,9 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         }
     }
     round.monitor.end(Stage::Publish);
+    if !extras.is_empty() && !round.is_stopped() {
+        done.add(extras::run(&desk, round, &extras).await?);
+    }
     if round.rank == 0 && !round.is_stopped() {
         // Parts that were written just now are not on the listing.
         let written = (!done.did_something()).then_some(written);
@@ -128,8 +139,13 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for shard in Shard::all(count) {
         let made_from = part::made_from(&desk, &ground, &written, shard);
-        if plan::is_stale(written.part(shard), &made_from) {
+        let part = written.part(shard);
+        if plan::is_stale(part, &made_from) {
             lines.push(format!("publish: {shard}"));
+        }
+        let extras = part.map_or(0, |part| extras::count_due(&desk, part, &ground.documents));
+        if extras > 0 {
+            lines.push(format!("publish: extras of {extras} handlers of {shard}"));
         }
     }
     Ok(lines)

@@ -82,6 +82,7 @@ impl World {
             memory_bytes: 64 << 20,
             file_bytes: compact::FILE_BYTES,
             worker: name,
+            guard: None,
         };
         At { round: Round::alone(&self.clock), desk }
     }

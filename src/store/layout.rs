@@ -2,12 +2,16 @@
 //!
 //! Parts that come from outside (inbox keys, quarantine reasons) are escaped here; handler ids are safe already.
 
+mod extra;
+
 use std::fmt;
 
 use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use extra::ExtraName;
 
 use crate::model::{BlockId, BootId, HandlerId, Hour, Shard, ShardDir, Table, TraceId, WorkerName};
 
@@ -89,6 +93,8 @@ pub enum SiteKey {
     Summary(HandlerId),
     /// `site/handlers/<handler>/traces.json.gz`
     Traces(HandlerId),
+    /// `site/handlers/<handler>/extra/<name>`: what the store's `publish_command` made of the handler.
+    Extra(HandlerId, ExtraName),
     /// `site/traces/<trace id>.json.gz`: a trace too large to stand with others.
     Trace(TraceId),
     /// `site/not-found/<service>.json`: a service's 404 list. The service is the escaped one of handler ids.
@@ -343,11 +349,16 @@ impl SiteKey {
                 file.split('/').all(fits).then(|| Self::Asset(version, file.to_owned()))?
             }
             "parts" => Self::Part(rest.strip_suffix(".json")?.parse().ok()?),
-            "handlers" => match rest.rsplit_once('/')? {
-                (handler, "summary.json") => Self::Summary(handler.parse().ok()?),
-                (handler, "traces.json.gz") => Self::Traces(handler.parse().ok()?),
-                _ => return None,
-            },
+            "handlers" => {
+                // A handler's id has one slash.
+                let (end, _) = rest.match_indices('/').nth(1)?;
+                let (handler, name) = (rest[..end].parse().ok()?, &rest[end + 1..]);
+                match name {
+                    "summary.json" => Self::Summary(handler),
+                    "traces.json.gz" => Self::Traces(handler),
+                    _ => Self::Extra(handler, ExtraName::read(name.strip_prefix("extra/")?)?),
+                }
+            }
             "traces" => Self::Trace(rest.strip_suffix(".json.gz")?.parse().ok()?),
             "not-found" => {
                 let service = rest.strip_suffix(".json")?;
@@ -368,6 +379,7 @@ impl fmt::Display for SiteKey {
             Self::Part(shard) => write!(f, "site/parts/{shard}.json"),
             Self::Summary(handler) => write!(f, "site/handlers/{handler}/summary.json"),
             Self::Traces(handler) => write!(f, "site/handlers/{handler}/traces.json.gz"),
+            Self::Extra(handler, name) => write!(f, "site/handlers/{handler}/extra/{name}"),
             Self::Trace(trace) => write!(f, "site/traces/{trace}.json.gz"),
             Self::NotFound(service) => write!(f, "site/not-found/{service}.json"),
         }

@@ -80,6 +80,7 @@ impl Boot {
             memory_bytes: 64 << 20,
             file_bytes: compact::FILE_BYTES,
             worker: name.parse().unwrap(),
+            guard: None,
         };
         let round = Round::alone(clock);
         Ok(Self { clock: clock.clone(), store, heart, desk, round })

@@ -35,6 +35,10 @@ pub fn text(summary: &Summary) -> String {
         line("error", format!("{} × {}{example}", out::count(error.count), out::printable(kind)));
     }
     line("pinned", if summary.pins.is_empty() { String::new() } else { format!("{} traces", summary.pins.len()) });
+    for extra in &summary.extras {
+        line("extra", format!("{} ({}, {})", out::printable(&extra.name), extra.content_type, out::bytes(extra.bytes)));
+    }
+    line("extras", summary.extra_error.as_deref().map(out::printable).unwrap_or_default());
     text += &entries("Newest", &summary.newest);
     text += &entries("Newest with an error", &summary.newest_errors);
     text += &entries("Slowest", &summary.slowest);

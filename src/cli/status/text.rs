@@ -65,6 +65,12 @@ pub(super) fn text(status: &Status, screen: &Screen) -> String {
     if let Some(more) = more(status.strikes.len(), NAMED) {
         line("", &more);
     }
+    for (handler, why) in status.extra_errors.iter().take(NAMED) {
+        line("extras", &format!("{handler}: {}", why.lines().next().unwrap_or_default()));
+    }
+    if let Some(more) = more(status.extra_errors.len(), NAMED) {
+        line("", &more);
+    }
     let failing = status.failing();
     for (worker, item) in failing.iter().take(FAILURES) {
         let since = age(status.time.duration_since(item.since).as_secs());

@@ -131,6 +131,18 @@ const SETTINGS: &[Setting] = &[
         show: |settings| now(settings.publish_every.map_or("auto".to_owned(), |span| span.to_string())),
     },
     Setting {
+        key: "publish_command",
+        explanation: "a program of yours that makes files of each handler for its page; see `run --allow-publish-command`",
+        set: |settings, text, _| put(&mut settings.publish_command, words(text)?),
+        show: |settings| now(command_line(&settings.publish_command)),
+    },
+    Setting {
+        key: "publish_command_timeout",
+        explanation: "how long that program may take for a handler before it is killed, but no longer than a quarter of the grace",
+        set: |settings, text, _| put(&mut settings.publish_command_timeout, span(text)?),
+        show: |settings| now(settings.publish_command_timeout.to_string()),
+    },
+    Setting {
         key: "max_handlers",
         explanation: "the most handlers that a service shows; the rest is summed up in (other)",
         set: |settings, text, _| put(&mut settings.max_handlers, number(text, 1, 1_000_000)? as u32),
@@ -216,6 +228,17 @@ fn show_bytes(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
+/// The words of a command, as a shell would split them. Nothing else of a shell is known: no variables, no pipes.
+fn words(text: &str) -> Result<Vec<String>, String> {
+    shlex::split(text).ok_or_else(|| format!("has a quote that is not closed: `{text}`"))
+}
+
+/// Words as one text that [`words`] splits into the same.
+pub fn command_line<T: AsRef<str>>(words: &[T]) -> String {
+    // Only a NUL cannot be quoted, and `check` refuses those.
+    shlex::try_join(words.iter().map(AsRef::as_ref)).unwrap_or_default()
+}
+
 fn globs(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|glob| !glob.is_empty()).map(str::to_owned).collect()
 }
@@ -234,6 +257,20 @@ fn timeline<T>(timeline: &Timeline<T>, text: impl Fn(&T) -> String) -> Values {
         }
     }
     rows
+}
+
+fn check_command(words: &[String]) -> Result<(), String> {
+    let Some(program) = words.first() else { return Ok(()) };
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err("`publish_command` has a NUL character in it".to_owned());
+    }
+    // It is run in a folder of its own, where a relative path leads nowhere.
+    if program.is_empty() || (program.contains('/') && !program.starts_with('/')) {
+        return Err(format!(
+            "`publish_command` must begin with a program's name or its absolute path, not with `{program}`"
+        ));
+    }
+    Ok(())
 }
 
 /// What is wrong with the values, whoever wrote them.
@@ -278,6 +315,8 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
     span("settle_growing", settings.settle_growing, 0, DAY)?;
     within("batch_bytes", settings.batch_bytes, [1 << 20, 16 << 30], show_bytes)?;
     settings.publish_every.map_or(Ok(()), |value| span("publish_every", value, 1, DAY))?;
+    check_command(&settings.publish_command)?;
+    span("publish_command_timeout", settings.publish_command_timeout, 1, 5 * MINUTE)?;
     within("max_handlers", settings.max_handlers, [1, 1_000_000], |n| n.to_string())?;
     settings.pin_max_age.map_or(Ok(()), |value| span("pin_max_age", value, HOUR, FOREVER))?;
     within("max_message_bytes", settings.max_message_bytes, [1 << 10, MOST_MESSAGE_BYTES as u64], show_bytes)?;
@@ -317,7 +356,7 @@ mod tests {
             let mut settings = Settings::default();
             set(&mut settings, key, text, When::SinceEver).and_then(|()| check(&settings)).unwrap_err()
         };
-        insta::assert_snapshot!(wrong("shard", "3"), @"there is no setting `shard`; there are shards, keep_for, rules, handler_attribute, keep_last, redact_drop, redact_hash, grace, settle, settle_growing, batch_bytes, publish_every, max_handlers, pin_max_age, max_message_bytes");
+        insta::assert_snapshot!(wrong("shard", "3"), @"there is no setting `shard`; there are shards, keep_for, rules, handler_attribute, keep_last, redact_drop, redact_hash, grace, settle, settle_growing, batch_bytes, publish_every, publish_command, publish_command_timeout, max_handlers, pin_max_age, max_message_bytes");
         insta::assert_snapshot!(wrong("shards", "0"), @"`shards` must be a whole number from 1 to 999, not `0`");
         insta::assert_snapshot!(wrong("shards", "1000"), @"`shards` must be a whole number from 1 to 999, not `1000`");
         insta::assert_snapshot!(wrong("keep_last", "101"), @"`keep_last` must be a whole number from 1 to 100, not `101`");
@@ -327,6 +366,9 @@ mod tests {
         insta::assert_snapshot!(wrong("grace", "0s"), @"`grace` must lie between 1m and 1day, not be 0s");
         insta::assert_snapshot!(wrong("pin_max_age", "never"), @"`pin_max_age` must be a length of time such as 7d, 12h or 10m, not `never`: expected number at 0 (or `none`)");
         insta::assert_snapshot!(wrong("batch_bytes", "1KiB"), @"`batch_bytes` must lie between 1MiB and 16GiB, not be 1KiB");
+        insta::assert_snapshot!(wrong("publish_command", "render 'x"), @"`publish_command` has a quote that is not closed: `render 'x`");
+        insta::assert_snapshot!(wrong("publish_command", "./render x"), @"`publish_command` must begin with a program's name or its absolute path, not with `./render`");
+        insta::assert_snapshot!(wrong("publish_command_timeout", "1h"), @"`publish_command_timeout` must lie between 1s and 5m, not be 1h");
         insta::assert_snapshot!(wrong("redact_drop", "a,[b"), @"`redact_drop` has a glob that is none: error parsing glob '[b': unclosed character class; missing ']'");
     }
 
@@ -350,6 +392,20 @@ mod tests {
                 ("handler_attribute", "code.function.name", Some("2026-11-22T17".to_owned()), false),
             ]
         );
+    }
+
+    #[test]
+    fn the_words_of_a_command_print_as_they_are_split() {
+        let mut settings = Settings::default();
+        set(&mut settings, "publish_command", r#"  /opt/render --title "a b" '' 'it'"'"'s $HOME' "#, When::SinceEver)
+            .unwrap();
+        assert_eq!(settings.publish_command, ["/opt/render", "--title", "a b", "", "it's $HOME"]);
+        let shown = show(&settings).into_iter().find(|row| row.key == "publish_command").unwrap().value;
+        let mut again = Settings::default();
+        set(&mut again, "publish_command", &shown, When::SinceEver).unwrap();
+        assert_eq!(again.publish_command, settings.publish_command, "{shown}");
+        set(&mut again, "publish_command", "", When::SinceEver).unwrap();
+        assert_eq!(again, Settings::default());
     }
 
     #[test]

@@ -77,6 +77,8 @@ fn is_document(key: &Key) -> bool {
     match key {
         Key::Inbox(_) | Key::Block(_) | Key::Pin(_) | Key::Quarantine(_) | Key::Strike(..) | Key::Forget(_) => false,
         Key::Site(SiteKey::Index | SiteKey::Asset(..)) => false,
+        // Whatever a user's own program wrote.
+        Key::Site(SiteKey::Extra(..)) => false,
         Key::Site(_)
         | Key::QuarantineError(_)
         | Key::BadBlock(_)

@@ -6,6 +6,7 @@
 //! | `site/handlers/<handler>/summary.json` | [`Summary`]: one handler in full |
 //! | `site/handlers/<handler>/traces.json.gz` | gzip'd OTLP/JSON: the traces that the summary names |
 //! | `site/traces/<trace id>.json.gz` | likewise, one trace that is too large to stand with others |
+//! | `site/handlers/<handler>/extra/**` | whatever the store's `publish_command` made of the handler: see [`Extra`] |
 //! | `site/not-found/<list>.json` | [`NotFound`]: requests of a service that hit no handler |
 //! | `site/farm.json` | [`Farm`](super::farm::Farm): who works, what waits, what fails |
 //! | `site/parts/<entries shard>.json` | [`Part`]: one shard's part of the list, and what it was made from |
@@ -155,6 +156,26 @@ pub struct Summary {
     pub adopted: Vec<Path>,
     /// Of a handler of requests without a route: its paths, the newest first.
     pub paths: Vec<Path>,
+    /// What the store's `publish_command` made of the handler, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extras: Vec<Extra>,
+    /// Why that command failed when it was last run; the extras are older then, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_error: Option<String>,
+}
+
+/// A file that a user's own program wrote: whatever it holds, traces have a part in it. Hostile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Extra {
+    /// Its name as the program wrote it, eg `img/flame.svg`.
+    pub name: String,
+    /// The object, within the store: `site/handlers/<handler>/extra/<name>`, the name escaped.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What its name says that it is, eg `image/svg+xml`.
+    pub content_type: String,
 }
 
 /// A quantile of latency.
@@ -340,6 +361,37 @@ pub struct PartRow {
     pub traces_etag: String,
     /// Traces that are objects of their own, in hex.
     pub large: Vec<String>,
+    /// What the store's `publish_command` made of it, or failed to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extras: Option<Extras>,
+}
+
+/// A handler's extras in its part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Extras {
+    /// A hash of what the files were made of: the command, and what it was given. Empty if there are none yet.
+    pub made_from: String,
+    /// [`MadeFrom::forgotten`] of then: files that are older than a tombstone may hold what is to be forgotten.
+    pub forgotten: String,
+    /// The files, by name.
+    pub files: Vec<ExtraFile>,
+    /// Why the command failed when it was last run; the files are those of before then.
+    pub error: Option<String>,
+}
+
+/// An extra in its part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct ExtraFile {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// A hash of its bytes.
+    pub body: String,
+    /// Its etag.
+    pub etag: String,
 }
 
 /// A 404 list in its part.

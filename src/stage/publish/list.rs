@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::document::Part;
 use super::document::{Handlers, Others, Row, SUMMARY_VERSION};
 use super::summary::{self, Weight};
-use super::{Pages, Written};
+use super::{Pages, Written, extras};
 use crate::error::{Result, ResultExt};
 use crate::model::{HandlerId, Shard};
 use crate::stage::{Desk, Fence, StageReport};
@@ -97,11 +97,13 @@ pub(super) async fn tidy(
     let lines = || parts().flat_map(|part| &part.handlers);
     let named: HashSet<&str> = lines().flat_map(|line| &line.large).map(String::as_str).collect();
     let handlers: HashSet<&HandlerId> = lines().map(|line| &line.row.id).collect();
+    let extras: HashSet<SiteKey> = lines().flat_map(extras::keys).collect();
     let lists: HashSet<&str> = parts().flat_map(|part| &part.not_found).map(|list| list.row.list.as_str()).collect();
     for object in desk.store.list(&Prefix::Site).await?.objects {
         let goes = match &object.key {
             Key::Site(SiteKey::Trace(trace)) => !named.contains(trace.to_string().as_str()),
             Key::Site(SiteKey::Summary(id) | SiteKey::Traces(id)) => !handlers.contains(id),
+            Key::Site(key @ SiteKey::Extra(..)) => !extras.contains(key),
             Key::Site(SiteKey::NotFound(list)) => !lists.contains(list.as_str()),
             Key::Site(SiteKey::Part(shard)) => shard.count() != count,
             _ => false,
@@ -148,6 +150,7 @@ mod tests {
                 traces_body: String::new(),
                 traces_etag: String::new(),
                 large: Vec::new(),
+                extras: None,
             }
         };
         Part {

@@ -1,13 +1,13 @@
 //! What a worker remembers of pages: what stands under an etag, and when it looked last. It only saves requests: an etag
 //! names one content for ever, and whoever remembers nothing asks once more.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::document::{Handlers, Part, SUMMARY_VERSION};
+use super::document::{Handlers, Part, PartRow, SUMMARY_VERSION};
 use crate::error::Result;
 use crate::model::Shard;
 use crate::query::AT_A_TIME;
@@ -29,6 +29,8 @@ struct Memory {
     assets_due: Duration,
     /// When `site/farm.json` was written last (monotonic).
     farm_written: Option<Duration>,
+    /// Parts with extras that are still to be made.
+    left_extras: BTreeSet<Shard>,
 }
 
 /// The parts that stand, of any number of shards.
@@ -125,6 +127,21 @@ impl Pages {
         self.lock().farm_written = Some(at);
     }
 
+    /// There was not time enough for all extras of a part, or there was after all.
+    pub(super) fn leave_extras(&self, shard: Shard, left: bool) {
+        let mut memory = self.lock();
+        if left {
+            memory.left_extras.insert(shard)
+        } else {
+            memory.left_extras.remove(&shard)
+        };
+    }
+
+    /// The parts with extras that are still to be made.
+    pub(super) fn left_extras(&self) -> BTreeSet<Shard> {
+        self.lock().left_extras.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,9 +153,14 @@ impl Written {
         self.parts.get(&shard).and_then(|(_, part)| part.as_deref())
     }
 
-    /// How many handlers the parts of `count` shards have together.
+    /// How many handlers the parts of `count` shards have together; one that has extras counts as as many as its
+    /// documents come to.
     pub fn handlers(&self, count: u16) -> usize {
         let parts = self.parts.iter().filter(|(shard, _)| shard.count() == count);
-        parts.filter_map(|(_, (_, part))| part.as_ref()).map(|part| part.handlers.len() + part.not_found.len()).sum()
+        let parts = parts.filter_map(|(_, (_, part))| part.as_ref());
+        // The summary is written once more, to name them.
+        let extras = |line: &PartRow| line.extras.as_ref().map_or(0, |extras| (1 + extras.files.len()).div_ceil(2));
+        let handlers = |part: &Part| part.handlers.iter().map(|line| 1 + extras(line)).sum::<usize>();
+        parts.map(|part| handlers(part) + part.not_found.len()).sum()
     }
 }

@@ -7,10 +7,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::document::{Call, MadeFrom, Part, PartList, PartRow, Row, SUMMARY_VERSION};
+use super::document::{Call, Extras, MadeFrom, Part, PartList, PartRow, Row, SUMMARY_VERSION};
 use super::summary::{self, Applied, Weight};
 use super::traces::{self, Shown};
-use super::{Ground, Written, plan};
+use super::{Ground, Written, extras, plan};
 use crate::error::{Result, ResultExt};
 use crate::model::{HandlerId, Shard, TraceId};
 use crate::query::AT_A_TIME;
@@ -176,7 +176,8 @@ impl Work<'_> {
         let gone =
             self.before.into_iter().flat_map(|part| &part.handlers).filter(|line| !shown.contains_key(&line.row.id));
         for line in gone {
-            for key in [SiteKey::Summary(line.row.id.clone()), SiteKey::Traces(line.row.id.clone())] {
+            let pages = [SiteKey::Summary(line.row.id.clone()), SiteKey::Traces(line.row.id.clone())];
+            for key in pages.into_iter().chain(extras::keys(line)) {
                 self.fence.allows_delete()?;
                 self.desk.store.delete(&Key::Site(key)).await?;
                 done.deleted += 1;
@@ -320,7 +321,7 @@ impl Work<'_> {
                 let old = lines.get(id);
                 let (row, inputs, summary_etag, length) = match old {
                     Some(old) if !stale_summary => (old.row.clone(), old.inputs.clone(), old.summary_etag.clone(), 0),
-                    _ => self.write_summary(id).await?,
+                    _ => self.write_summary(id, old.and_then(|old| old.extras.as_ref())).await?,
                 };
                 let line = PartRow {
                     row,
@@ -342,6 +343,7 @@ impl Work<'_> {
                         Some(written) => written.large.iter().map(ToString::to_string).collect(),
                         None => old.map(|old| old.large.clone()).unwrap_or_default(),
                     },
+                    extras: old.and_then(|old| old.extras.clone()),
                 };
                 Result::<_>::Ok((id.clone(), line, length))
             }
@@ -355,7 +357,8 @@ impl Work<'_> {
         Ok((written, bytes))
     }
 
-    async fn write_summary(&self, id: &HandlerId) -> Result<(Row, String, String, u64)> {
+    /// Writes a summary, with the extras that stand so far.
+    async fn write_summary(&self, id: &HandlerId, extras: Option<&Extras>) -> Result<(Row, String, String, u64)> {
         let unknown = Handler::default();
         let known = self.known.handlers.0.get(id).unwrap_or(&unknown);
         let keep_last = self.keep_last(id);
@@ -364,7 +367,8 @@ impl Work<'_> {
         let calls = self.known.calls.get(id).cloned().unwrap_or_default();
         let adopted = self.known.adoption.of_handler(id);
         let applied = Applied { catalogue: self.desk.catalogue.0, keep_last };
-        let summary = summary::summary(id, known, &pinned, adopted, calls, applied);
+        let mut summary = summary::summary(id, known, &pinned, adopted, calls, applied);
+        (summary.extras, summary.extra_error) = extras::shown(id, extras);
         let body = Bytes::from(serde_json::to_vec(&summary).context("write a summary")?);
         let length = body.len() as u64;
         self.fence.allows_write()?;

@@ -85,6 +85,8 @@ pub fn summary(
         } else {
             Vec::new()
         },
+        extras: Vec::new(),
+        extra_error: None,
     }
 }
 

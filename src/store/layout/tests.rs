@@ -27,7 +27,8 @@ fn every_kind_of_key_reads_as_documented() {
         Key::Site(SiteKey::Handlers),
         Key::Site(SiteKey::Part(shard)),
         Key::Site(SiteKey::Summary(handler.clone())),
-        Key::Site(SiteKey::Traces(handler)),
+        Key::Site(SiteKey::Traces(handler.clone())),
+        Key::Site(SiteKey::Extra(handler, ExtraName::new("img/ü \u{202e}?.svg").unwrap())),
         Key::Site(SiteKey::Trace(trace)),
         Key::Site(SiteKey::NotFound("web".to_owned())),
         Key::Quarantine(QuarantineKey::new("truncated", "a/b c.json", "\"ab-1\"")),
@@ -55,6 +56,7 @@ fn every_kind_of_key_reads_as_documented() {
     site/parts/003-of-016.json
     site/handlers/web/get-products-id-5b1f0c3a/summary.json
     site/handlers/web/get-products-id-5b1f0c3a/traces.json.gz
+    site/handlers/web/get-products-id-5b1f0c3a/extra/img/%C3%BC%20%E2%80%AE%3F.svg
     site/traces/4bf92f3577b34da6a3ce929d0e0e4736.json.gz
     site/not-found/web.json
     quarantine/truncated/a/b%20c.json@%22ab-1%22
@@ -94,6 +96,12 @@ fn a_name_that_is_not_ours_is_no_key() {
         "site/assets/0000000000000abc/../main.js",
         "site/assets/0000000000000abc/a b.js",
         "site/not-found/../x.json",
+        "site/handlers/web/get-products-id-5b1f0c3a/other.json",
+        "site/handlers/web/get-products-id-5b1f0c3a/extra/",
+        "site/handlers/web/get-products-id-5b1f0c3a/extra/../summary.json",
+        "site/handlers/web/get-products-id-5b1f0c3a/extra/%2E%2E",
+        "site/handlers/web/get-products-id-5b1f0c3a/extra/a b",
+        "site/handlers/web/extra/a",
         "quarantine/truncated/a",
         "quarantine/truncated/a%41@e",
         "quarantine/truncated/a//b@e",
@@ -166,6 +174,22 @@ proptest! {
             prop_assert!(path.len() < 900, "{} bytes", path.len());
             prop_assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255));
             prop_assert!(path.bytes().all(|b| b.is_ascii_graphic()));
+        }
+    }
+
+    #[test]
+    fn an_extra_stands_under_any_relative_name_and_under_no_other(name in odd_name(), long in 0_usize..300) {
+        let name = format!("{name}{}", "ü".repeat(long));
+        let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if let Ok(extra) = ExtraName::new(&name) {
+            prop_assert!(plain && extra.as_str() == name);
+            let handler: HandlerId = format!("{}/{}-5b1f0c3a", "s".repeat(200), "x".repeat(191)).parse().unwrap();
+            let key = Key::Site(SiteKey::Extra(handler, extra));
+            let path = key.path();
+            prop_assert_eq!(Key::parse(&path), Some(key));
+            prop_assert!(path.len() < 1024 && path.bytes().all(|b| b.is_ascii_graphic()));
+        } else {
+            prop_assert!(!plain || name.len() > 66, "{}", name);
         }
     }
 

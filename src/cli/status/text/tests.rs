@@ -29,6 +29,7 @@ fn status(workers: Vec<Worker>) -> Status {
         settings: Settings::default(),
         catalogue: 0,
         published: None,
+        extra_errors: BTreeMap::new(),
         warnings: Vec::new(),
         requests: 0,
     }
@@ -42,6 +43,7 @@ fn worker(rank: usize, peers: usize) -> Worker {
         version: Some("0.1.0".to_owned()),
         started: None,
         in_hand: 0,
+        publish_command: false,
         slice: Slice::of(rank, peers, 16),
         vitals: Some(Vitals {
             rank: Some(rank),
@@ -98,6 +100,8 @@ fn of_forty_workers_those_that_need_somebody_are_shown() {
         },
     );
     status.strikes = vec![Struck { object: "inbox/deadly".to_owned(), strikes: 3, alone: 1 }];
+    let handler = "web/get-products-id-5b1f0c3a".parse().unwrap();
+    status.extra_errors = [(handler, "it ended with exit code 3: oh\nno".to_owned())].into();
     status.warnings = vec!["farm-20 has failed 4 cycles in a row and gives up after 10: see its log.".to_owned()];
     let shown = shown(&status);
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
@@ -111,6 +115,7 @@ fn of_forty_workers_those_that_need_somebody_are_shown() {
     quarantine  truncated: 2 (100 B, the oldest 25 h)
                 quarantine/truncated/x.json@1.error.json
     strikes     inbox/deadly: 3, 1 of them alone
+    extras      web/get-products-id-5b1f0c3a: it ended with exit code 3: oh
     fails       index inbox/�[31ma.json: 7 times in 30 min, by farm-30: read
                 s3://traces/inbox: 503 Slow Down
     fails       index inbox/b.json: 2 times in 30 min, by farm-30: read
