@@ -10,7 +10,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tracefarm::store::layout::{ExtraName, SiteKey};
@@ -149,7 +149,7 @@ impl Farm {
 const WORK: [&str; 7] = ["run", "--once", "--grace", "0s", "--allow-publish-command", "-o", "json"];
 
 fn request(trace: u32, route: &str) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let now = u64::try_from(stores::clock().wall().as_nanosecond()).unwrap();
     let start = now - 60_000_000_000 + u64::from(trace) * 1_000_000;
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let span = json!({

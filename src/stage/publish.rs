@@ -98,7 +98,8 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         }
     }
     round.monitor.end(Stage::Publish);
-    if !extras.is_empty() && !round.is_stopped() {
+    let has_extras = !desk.settings.publish_command.is_empty() || written.has_extras();
+    if has_extras && !extras.is_empty() && !round.is_stopped() {
         done.add(extras::run(&desk, round, &extras).await?);
     }
     if round.rank == 0 && !round.is_stopped() {

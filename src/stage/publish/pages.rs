@@ -153,6 +153,12 @@ impl Written {
         self.parts.get(&shard).and_then(|(_, part)| part.as_deref())
     }
 
+    /// Whether a part names extras.
+    pub fn has_extras(&self) -> bool {
+        let mut parts = self.parts.values().filter_map(|(_, part)| part.as_ref());
+        parts.any(|part| part.handlers.iter().any(|line| line.extras.is_some()))
+    }
+
     /// How many handlers the parts of `count` shards have together; one that has extras counts as as many as its
     /// documents come to.
     pub fn handlers(&self, count: u16) -> usize {
