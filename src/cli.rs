@@ -15,6 +15,7 @@ mod progress;
 mod rebuild;
 mod run;
 mod search;
+mod serve;
 mod session;
 mod settings;
 mod status;
@@ -55,6 +56,7 @@ enum Command {
     Run(run::Args),
     Handlers(handlers::Args),
     NotFound(not_found::Args),
+    Serve(serve::Args),
     Search(search::Args),
     Get(get::Args),
     Explain(explain::Args),
@@ -74,6 +76,7 @@ impl Command {
             Self::Run(args) => args.run(session).await,
             Self::Handlers(args) => args.run(session).await,
             Self::NotFound(args) => args.run(session).await,
+            Self::Serve(args) => args.run(session).await,
             Self::Search(args) => args.run(session).await,
             Self::Get(args) => args.run(session).await,
             Self::Explain(args) => args.run(session).await,
