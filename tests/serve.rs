@@ -34,6 +34,16 @@ static SAMPLES: LazyLock<(Farm, Truth)> = LazyLock::new(|| {
 /// A server on the samples that nobody stops.
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(SAMPLES.0.command(), &[]));
 
+/// The samples eight days later: what is left of them is pinned.
+static PINNED: LazyLock<(Farm, Server)> = LazyLock::new(|| {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/inbox");
+    let farm = Farm::local();
+    farm.put(&samples).work();
+    farm.later().work();
+    let server = Server::start(farm.later().command(), &[]);
+    (farm, server)
+});
+
 /// A handler with traces.
 fn busiest() -> Value {
     let list = SERVER.json("/site/handlers.json");
@@ -49,12 +59,12 @@ fn gunzip(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn documents_are_served_as_they_stand_in_the_store() {
-    let (farm, _) = &*SAMPLES;
-    let files = farm.files("site").into_iter().chain(farm.files("latest"));
-    let mut seen = 0;
-    for file in files.step_by(7) {
+    let (farm, server) = &*PINNED;
+    let (site, pins) = (farm.files("site"), farm.files("latest"));
+    assert!(site.len() > 20 && pins.len() > 20, "{} {}", site.len(), pins.len());
+    for file in site.into_iter().step_by(3).chain(pins.into_iter().step_by(11)) {
         let key = file.strip_prefix(farm.path()).unwrap().display().to_string();
-        let answer = SERVER.get(&format!("/{key}"));
+        let answer = server.get(&format!("/{key}"));
         let content = std::fs::read(&file).unwrap();
         assert_eq!((answer.status, &answer.body), (200, &content), "{key}");
         let kind = if key.ends_with(".gz") { "application/gzip" } else { "application/json" };
@@ -64,15 +74,13 @@ fn documents_are_served_as_they_stand_in_the_store() {
         let cache = answer.header("cache-control").unwrap();
         assert_eq!(cache.contains("immutable"), key.starts_with("latest/"), "{key}: {cache}");
 
-        let head = SERVER.ask("HEAD", &format!("/{key}"), &[]);
+        let head = server.ask("HEAD", &format!("/{key}"), &[]);
         assert_eq!((head.status, head.body.len()), (200, 0), "{key}");
         for name in ["content-type", "content-length", "etag", "last-modified"] {
             assert_eq!(head.header(name), answer.header(name), "{key}: {name}");
             assert!(head.header(name).is_some(), "{key}: {name}");
         }
-        seen += 1;
     }
-    assert!(seen > 10, "{seen}");
 }
 
 #[test]
@@ -93,27 +101,27 @@ fn what_a_client_has_is_not_sent_again() {
 
 #[test]
 fn parts_are_served_by_range() {
-    let (farm, _) = &*SAMPLES;
+    let (farm, server) = &*PINNED;
     let pin = farm.files("latest").into_iter().next().unwrap();
     let target = format!("/{}", pin.strip_prefix(farm.path()).unwrap().display());
     let content = std::fs::read(&pin).unwrap();
     let size = content.len();
-    let etag = SERVER.get(&target).header("etag").unwrap().to_owned();
+    let etag = server.get(&target).header("etag").unwrap().to_owned();
     for (range, from, to) in [("bytes=0-9", 0, 10), ("bytes=-7", size - 7, size), ("bytes=5-", 5, size)] {
-        let answer = SERVER.ask("GET", &target, &[("range", range)]);
+        let answer = server.ask("GET", &target, &[("range", range)]);
         assert_eq!((answer.status, answer.body.as_slice()), (206, &content[from..to]), "{range}");
         let said = format!("bytes {from}-{}/{size}", to - 1);
         assert_eq!(answer.header("content-range"), Some(said.as_str()));
         assert_eq!(answer.header("content-length"), Some((to - from).to_string().as_str()));
     }
-    let beyond = SERVER.ask("GET", &target, &[("range", &format!("bytes={size}-"))]);
+    let beyond = server.ask("GET", &target, &[("range", &format!("bytes={size}-"))]);
     assert_eq!((beyond.status, beyond.body.len()), (416, 0));
     assert_eq!(beyond.header("content-range"), Some(format!("bytes */{size}").as_str()));
     for headers in [&[("range", "bytes=0-1,3-4")][..], &[("range", "bytes=0-1"), ("if-range", "\"other\"")]] {
-        let whole = SERVER.ask("GET", &target, headers);
+        let whole = server.ask("GET", &target, headers);
         assert_eq!((whole.status, whole.body.len()), (200, size), "{headers:?}");
     }
-    let part = SERVER.ask("GET", &target, &[("range", "bytes=0-1"), ("if-range", &etag)]);
+    let part = server.ask("GET", &target, &[("range", "bytes=0-1"), ("if-range", &etag)]);
     assert_eq!((part.status, part.body.len()), (206, 2));
 }
 
@@ -387,10 +395,30 @@ fn jaegers_api_answers_as_jaeger_does() {
     let server = Server::start(farm.command(), &[]);
     let recorded = read("answers.json");
     let queries: BTreeMap<String, String> = serde_json::from_value(read("queries.json")).unwrap();
+    // Where Jaeger's memory storage is an odd one, or tracefarm means something else, it says so in its documentation.
+    let link = |parent, child, calls| json!({ "parent": parent, "child": child, "callCount": calls });
+    let meant: BTreeMap<&str, Value> = [
+        // Calls between services, and not every span below another.
+        ("dependencies", json!([link("web", "api", 2)])),
+        ("dependencies of a service", json!([])),
+        // The memory storage takes the text "true" for no boolean. Other storages find what failed.
+        ("search by error", json!(["0000000000001002"])),
+        ("search by error of an inner span", json!(["0000000000001006"])),
+    ]
+    .into();
     let mut differ = Vec::new();
     for (name, target) in &queries {
         let jaeger = &recorded["answers"][name];
         let answer = server.get(target);
+        if let Some(meant) = meant.get(name.as_str()) {
+            let data = answer.json()["data"].clone();
+            let ids = |data: &Value| -> Value {
+                data.as_array().unwrap().iter().map(|trace| trace["traceID"].clone()).collect()
+            };
+            let told = if name.starts_with("search") { ids(&data) } else { data };
+            assert_eq!(told, *meant, "{name}");
+            continue;
+        }
         let (theirs, ours) = (alike(&jaeger["body"]), alike(&answer.json()));
         if jaeger["status"] != answer.status || theirs != ours {
             differ.push(format!("{name}: {target}\n{} {theirs:#}\n{} {ours:#}", jaeger["status"], answer.status));
@@ -522,7 +550,7 @@ fn ten_thousand_requests_at_once_are_answered_or_put_off() {
                     return 0;
                 }
                 let mut answer = Vec::new();
-                let _ = tokio::time::timeout(Duration::from_secs(120), stream.read_to_end(&mut answer)).await;
+                let _ = tokio::time::timeout(Duration::from_secs(500), stream.read_to_end(&mut answer)).await;
                 parsed(&answer).status
             }
         });
@@ -584,11 +612,11 @@ fn what_fails_is_logged_once_and_told_in_a_sentence() {
     let server = Server::start(farm.command(), &[]);
     assert_eq!(server.get("/nothing").status, 404);
     assert_eq!(server.log(), "", "a client's mistake is no log record");
-    // A block that cannot be read, and no other copy.
+    // Blocks whose footers are well and whose rows are not, and no other copy.
     for block in farm.files("spans") {
-        let size = std::fs::metadata(&block).unwrap().len() as usize;
         let mut bytes = std::fs::read(&block).unwrap();
-        bytes[4..size - 4096].fill(0xff);
+        let rows = bytes.len() / 4;
+        bytes[4..rows].fill(0xff);
         std::fs::write(&block, bytes).unwrap();
     }
     let answer: Answer = server.get(&format!("/api/trace/{}", SAMPLES.1.trace_ids().into_iter().next().unwrap()));

@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,10 @@ use crate::task;
 
 /// How long the listener rests after a connection could not be taken in (no file descriptor, no memory).
 const REST: Duration = Duration::from_millis(100);
+
+/// How many connections wait in the system's queue, as far as the system allows. One that finds it full is tried again by
+/// its client's system after a second, and then ever later.
+const QUEUE: u32 = 4096;
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +67,14 @@ impl Default for Limits {
 /// # Errors
 /// A [`Mistake`] if it is taken or not this machine's.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    Ok(TcpListener::bind(address).await.map_err(|error| Mistake(format!("cannot listen at {address}: {error}")))?)
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that was just stopped may be started again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(QUEUE)
+    };
+    Ok(listen().map_err(|error: io::Error| Mistake(format!("cannot listen at {address}: {error}")))?)
 }
 
 /// Serves `router` until `stop`: then no connection is taken in, idle ones are closed, and requests in hand have
