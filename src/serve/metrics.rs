@@ -164,6 +164,9 @@ impl Numbers {
     }
 }
 
+/// What a gauge says of a line.
+type Value = fn(&Line) -> f64;
+
 /// The text, in Prometheus' format.
 fn exposed(numbers: &Numbers, now: Timestamp) -> String {
     let mut out = String::with_capacity(numbers.lines.len() * 2_500 + 1_000);
@@ -172,7 +175,7 @@ fn exposed(numbers: &Numbers, now: Timestamp) -> String {
         write(&mut out);
     };
     let lines: Vec<(String, &Line)> = numbers.lines.iter().map(|(key, line)| (labels(key, line), line)).collect();
-    let gauges: [(&str, &str, fn(&Line) -> f64); 3] = [
+    let gauges: [(&str, &str, Value); 3] = [
         ("tracefarm_handler_hour_requests", "Entries that started within the last 60 full minutes.", |line| {
             line.requests as f64
         }),

@@ -18,7 +18,6 @@ use percent_encoding::percent_decode_str;
 
 use super::failure::Failure;
 use super::farm::Farm;
-use crate::error::ResultExt;
 use crate::store::layout::SiteKey;
 use crate::store::{Key, Object, Store, StoreErrorKind};
 use condition::Etag;
