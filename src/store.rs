@@ -291,10 +291,9 @@ impl Store {
     ) -> StoreResult<BoxStream<'static, StoreResult<Bytes>>> {
         self.count_many(Request::Get, 1);
         let options = GetOptions { range: Some(part.clone().into()), ..GetOptions::default() };
-        let answer = self
-            .call(self.shared.objects.get_opts(&self.path(&seen.key), options))
-            .await
-            .map_err(|error| self.failed("read a part of", &self.shown(&seen.key), error))?;
+        let path = self.path(&seen.key);
+        let asked = self.shared.objects.get_opts(&path, options);
+        let answer = self.ask("read a part of", &self.within(&seen.key), asked).await?;
         if object(seen.key.clone(), &answer.meta).etag != seen.etag {
             let path = format!("{}/{}", self.shared.url, self.within(&seen.key));
             return Err(StoreError { kind: StoreErrorKind::Changed, operation: "read a part of", path, source: None });
@@ -311,16 +310,9 @@ impl Store {
         wanted: u64,
     ) -> BoxStream<'static, StoreResult<Bytes>> {
         // A body that breaks off is asked for again by the client while it is being read: still this stage's request.
-<<<<<<< HEAD
-        let state = (chunks, self.clone(), object.clone(), 0_u64);
-        let chunks = futures::stream::try_unfold(state, |(mut chunks, store, object, mut read)| async move {
-            match store.ask("read", &store.within(&object.key), chunks.try_next()).await? {
-=======
         let state = (answer.into_stream(), self.clone(), key.clone(), 0_u64);
         let chunks = futures::stream::try_unfold(state, move |(mut chunks, store, key, mut read)| async move {
-            let next = store.call(chunks.try_next()).await;
-            match next.map_err(|error| store.failed(operation, &store.shown(&key), error))? {
->>>>>>> c342850 (Serve pages, Jaeger's query API and metrics of a store; one listing for many traces)
+            match store.ask(operation, &store.within(&key), chunks.try_next()).await? {
                 Some(chunk) => {
                     read += chunk.len() as u64;
                     store.received(Request::Get, chunk.len());

@@ -22,7 +22,7 @@ use super::search::{self, Search, says};
 use super::trace::{Listed, Lookup, Trace};
 use super::window::Window;
 use super::{Reader, relisted};
-use crate::error::{Result, ResultExt};
+use crate::error::{Result, ResultExt, told};
 use crate::handler::id::shown_service;
 use crate::model::{Hour, TraceId};
 use crate::otlp::typed_json;
@@ -215,7 +215,9 @@ impl<'a> Finding<'a> {
             for (id, ..) in chunk {
                 match read.remove(id) {
                     Some(Ok(Lookup::Found(trace))) => self.consider(*trace)?,
-                    Some(Err(report)) => tracing::warn!(trace = %id, "a trace is not searched\n{report}"),
+                    Some(Err(report)) => {
+                        tracing::warn!(trace = %id, failure = told(&report), "a trace is not searched");
+                    }
                     _ => {}
                 }
             }

@@ -23,7 +23,7 @@ pub struct Failure {
 
 /// What the log tells of an answer that failed: stands in its extensions.
 #[derive(Clone)]
-pub struct Why(pub Arc<str>);
+pub struct Why(pub Arc<Report>);
 
 impl Failure {
     /// The client's mistake.
@@ -50,7 +50,7 @@ impl Failure {
         // An error of now says nothing about later.
         answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(report) = self.report {
-            answer.extensions_mut().insert(Why(report.to_string().into()));
+            answer.extensions_mut().insert(Why(Arc::new(report)));
         }
         answer
     }

@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use super::failure::{Failure, Why};
 use crate::clock::Clock;
-use crate::error::Mistake;
+use crate::error::{Mistake, told};
 
 /// The longest path and query that is looked at. Ours have at most some hundred bytes; Jaeger's queries carry tags.
 const LONGEST_TARGET: usize = 8 << 10;
@@ -171,10 +171,14 @@ pub async fn bound(State(guard): State<Guard>, request: Request, next: Next) -> 
     };
     if answer.status().is_server_error() {
         let status = answer.status().as_u16();
-        let duration_ms = (guard.clock.monotonic() - began).as_millis();
-        let why = answer.extensions().get::<Why>().map(|why| why.0.to_string()).unwrap_or_default();
+        let duration_ms = u64::try_from((guard.clock.monotonic() - began).as_millis()).unwrap_or(u64::MAX);
         let path: String = path.chars().take(200).collect();
-        tracing::error!(%method, path, status, duration_ms, "a request failed\n{why}");
+        match answer.extensions().get::<Why>() {
+            Some(Why(report)) => {
+                tracing::error!(failure = told(report), %method, path, status, duration_ms, "a request failed");
+            }
+            None => tracing::error!(%method, path, status, duration_ms, "a request was given up"),
+        }
     }
     let until = Box::pin(deadline(guard.body_time));
     answer.map(|body| Body::new(Held { body, until, _place: place }))

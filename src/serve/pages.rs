@@ -55,9 +55,7 @@ pub async fn object(State(farm): State<Farm>, request: Request) -> Result<Respon
             // Written over between two questions: the newer one, then.
             Err(error) if error.kind == StoreErrorKind::Changed => {}
             Err(error) if error.kind == StoreErrorKind::NotFound => return Err(missing()),
-            Err(error) => {
-                return Err(Err::<(), _>(error).context("serve an object").unwrap_err().into_dynamic().into());
-            }
+            Err(error) => return Err(error.into()),
             Ok(answer) => return Ok(answer),
         }
     }
