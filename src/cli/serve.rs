@@ -47,7 +47,7 @@ pub struct Args {
     /// The token itself: in the environment rather than here, where others see it
     #[arg(long, value_name = "SECRET", env = "TRACEFARM_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// An origin (https://example.org) whose pages may read answers; may be said again
+    /// An origin, as `https://example.org`, whose pages may read answers; may be said again
     #[arg(
         long = "allow-origin",
         value_name = "ORIGIN",
