@@ -16,6 +16,7 @@ mod progress;
 mod rebuild;
 mod run;
 mod search;
+mod serve;
 mod session;
 mod settings;
 mod status;
@@ -56,6 +57,7 @@ enum Command {
     Run(run::Args),
     Handlers(handlers::Args),
     NotFound(not_found::Args),
+    Serve(serve::Args),
     Search(search::Args),
     Get(get::Args),
     Explain(explain::Args),
@@ -77,6 +79,7 @@ impl Command {
             Self::Run(args) => args.run(session).await,
             Self::Handlers(args) => args.run(session).await,
             Self::NotFound(args) => args.run(session).await,
+            Self::Serve(args) => args.run(session).await,
             Self::Search(args) => args.run(session).await,
             Self::Get(args) => args.run(session).await,
             Self::Explain(args) => args.run(session).await,

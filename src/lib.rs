@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The way of the data is the order of the modules: [`otlp`] → [`handler`] → [`table`] → [`store`], driven by
-//! [`stage`], shared out by [`farm`], read by [`query`]. Arrows go one way: nothing below knows `stage`, `farm` or
-//! `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`] knows a terminal.
+//! [`stage`], shared out by [`farm`], read by [`query`] and [`serve`]. Arrows go one way: nothing below knows `stage`,
+//! `farm`, `serve` or `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`] knows a terminal.
 
 // What cannot fail says so with `#[expect(clippy::unwrap_used, reason = "…")]`; only the command line prints.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
@@ -21,6 +21,7 @@ pub mod handler;
 pub mod model;
 pub mod otlp;
 pub mod query;
+pub mod serve;
 pub mod site;
 pub mod stage;
 pub mod store;

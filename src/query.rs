@@ -6,12 +6,15 @@
 
 pub mod check;
 pub mod columns;
+pub mod dependencies;
 pub mod explain;
 pub mod handlers;
 pub mod newest;
+pub mod operations;
 pub mod pin;
 pub mod rows;
 pub mod search;
+pub mod spans;
 pub mod status;
 pub mod trace;
 pub mod window;
@@ -22,11 +25,13 @@ pub(crate) mod testing;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::clock::Clock;
 use crate::error::{Result, is_not_found};
 use crate::farm::Settings;
 use crate::handler::catalogue::Catalogue;
-use crate::model::TraceId;
+use crate::model::{Hour, TraceId};
 use crate::stage::Desk;
 use crate::store::{Key, Prefix, Store};
 use crate::table::read::Blocks;
@@ -68,9 +73,14 @@ impl From<&Desk> for Reader {
 impl Reader {
     /// Reads a store: its newest settings and catalogue, and a budget of `cache_bytes` for footers and digests.
     pub async fn open(store: Store, clock: Clock, cache_bytes: usize) -> Result<Self> {
+        let blocks = Blocks::new(store.clone(), cache_bytes);
+        Self::with_blocks(store, clock, blocks).await
+    }
+
+    /// The same with `blocks` of the store that are kept already.
+    pub async fn with_blocks(store: Store, clock: Clock, blocks: Blocks) -> Result<Self> {
         let (_, settings) = Settings::load(&store).await?;
         let catalogue = Catalogue::load(&store).await?;
-        let blocks = Blocks::new(store.clone(), cache_bytes);
         Ok(Self { store, blocks, clock, settings: Arc::new(settings), catalogue: Arc::new(catalogue) })
     }
 
@@ -82,6 +92,15 @@ impl Reader {
     /// Every number of shards that ever counted, and so may stand in a key.
     pub fn shard_counts(&self) -> BTreeSet<u16> {
         shard_counts(&self.settings)
+    }
+
+    /// Whether rows of `hour` and later may have left the blocks for the pins, at `now` by the store's clock.
+    pub fn may_have_expired(&self, hour: Hour, now: Timestamp) -> bool {
+        let now = now.saturating_add(self.clock.offset()).unwrap_or(now);
+        let kept = SignedDuration::try_from(self.settings.keep_for.at(hour).0).unwrap_or(SignedDuration::MAX);
+        // An hour of doubt: this clock is a lower bound.
+        let soon = now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(now);
+        hour == Hour::EPOCH || hour.end().saturating_add(kept).is_ok_and(|expires| expires <= soon)
     }
 
     /// The traces that are to be forgotten: readers hide them.

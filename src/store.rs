@@ -56,7 +56,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult};
+use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult};
 
 use crate::clock::Clock;
 use crate::task;
@@ -280,21 +280,52 @@ impl Store {
         self.count_many(Request::Get, 1);
         let answer = self.ask("read", &self.within(key), self.shared.objects.get(&self.path(key))).await?;
         let object = object(key.clone(), &answer.meta);
-        let chunks = answer.into_stream();
+        Ok((self.chunks("read", key, answer, object.size_bytes), object))
+    }
+
+    /// One part of an object that was seen before, as a stream of chunks.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Changed`] if it is another object now.
+    pub async fn get_part(
+        &self,
+        seen: &Object,
+        part: Range<u64>,
+    ) -> StoreResult<BoxStream<'static, StoreResult<Bytes>>> {
+        self.count_many(Request::Get, 1);
+        let options = GetOptions { range: Some(part.clone().into()), ..GetOptions::default() };
+        let path = self.path(&seen.key);
+        let asked = self.shared.objects.get_opts(&path, options);
+        let answer = self.ask("read a part of", &self.within(&seen.key), asked).await?;
+        if object(seen.key.clone(), &answer.meta).etag != seen.etag {
+            let path = format!("{}/{}", self.shared.url, self.within(&seen.key));
+            return Err(StoreError { kind: StoreErrorKind::Changed, operation: "read a part of", path, source: None });
+        }
+        Ok(self.chunks("read a part of", &seen.key, answer, part.end - part.start))
+    }
+
+    /// The body of an answer that has `wanted` bytes.
+    fn chunks(
+        &self,
+        operation: &'static str,
+        key: &Key,
+        answer: GetResult,
+        wanted: u64,
+    ) -> BoxStream<'static, StoreResult<Bytes>> {
         // A body that breaks off is asked for again by the client while it is being read: still this stage's request.
-        let state = (chunks, self.clone(), object.clone(), 0_u64);
-        let chunks = futures::stream::try_unfold(state, |(mut chunks, store, object, mut read)| async move {
-            match store.ask("read", &store.within(&object.key), chunks.try_next()).await? {
+        let state = (answer.into_stream(), self.clone(), key.clone(), 0_u64);
+        let chunks = futures::stream::try_unfold(state, move |(mut chunks, store, key, mut read)| async move {
+            match store.ask(operation, &store.within(&key), chunks.try_next()).await? {
                 Some(chunk) => {
                     read += chunk.len() as u64;
                     store.received(Request::Get, chunk.len());
-                    Ok(Some((chunk, (chunks, store, object, read))))
+                    Ok(Some((chunk, (chunks, store, key, read))))
                 }
-                None if read != object.size_bytes => Err(store.cut("read", &object.key, read, object.size_bytes)),
+                None if read != wanted => Err(store.cut(operation, &key, read, wanted)),
                 None => Ok(None),
             }
         });
-        Ok((chunks.boxed(), object))
+        chunks.boxed()
     }
 
     /// Parts of an object; ranges that are near each other are one request.

@@ -11,6 +11,7 @@ mod footer;
 pub(crate) mod key;
 mod lru;
 pub mod merge;
+pub mod operations;
 pub mod order;
 pub mod place;
 mod prune;

@@ -96,6 +96,26 @@ where
     joined(task.await)
 }
 
+/// Runs a query: a future that waits for the store and is never sent to another thread, as the compiler cannot tell of
+/// futures that lend to closures' futures that they could be (rust-lang/rust#102211). It has a thread for itself while
+/// it runs, so whoever calls this bounds how many there are. If the caller goes away it ends where it next waits.
+pub async fn query<T, W, F>(work: W) -> Result<T>
+where
+    T: Send + 'static,
+    W: FnOnce() -> F + Send + 'static,
+    F: Future<Output = Result<T>>,
+{
+    let stop = CancellationToken::new();
+    let _stopped = stop.clone().drop_guard();
+    let (span, runtime) = (Span::current(), Handle::current());
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns blocking work, with its span")]
+    let task = tokio::task::spawn_blocking(move || {
+        let work = span.in_scope(work).instrument(span);
+        runtime.block_on(stop.run_until_cancelled_owned(work)).unwrap_or_else(|| Err(report!("the query was stopped")))
+    });
+    joined(task.await)
+}
+
 fn is_alone() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }

@@ -181,7 +181,7 @@ async fn begin_settings(session: &Session, store: &Store) -> Result<()> {
 }
 
 /// The first SIGTERM or SIGINT lets the item in hand finish, the second ends the process: nothing is lost either way.
-async fn stopped_by_signals(stop: CancellationToken) -> Result<()> {
+pub async fn stopped_by_signals(stop: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     for first in [true, false] {

@@ -1,13 +1,11 @@
 //! `tracefarm search`
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::out::{self, Column};
 use super::{Exit, Session};
 use crate::error::Result;
 use crate::farm::settings::Span;
 use crate::model::HandlerId;
-use crate::query::search::{self, Hit, Search};
+use crate::query::search::{self, Hit, Search, When};
 
 /// Find traces by their entries into handlers, the newest first
 #[derive(clap::Args, Debug)]
@@ -55,30 +53,6 @@ pub struct Args {
     output: out::Output,
 }
 
-/// A moment, or how long ago.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum When {
-    At(Timestamp),
-    Ago(SignedDuration),
-}
-
-impl std::str::FromStr for When {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(ago) = humantime::parse_duration(text) {
-            return SignedDuration::try_from(ago).map(Self::Ago).map_err(|error| error.to_string());
-        }
-        let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
-        match text.parse() {
-            Ok(moment) => Ok(Self::At(moment)),
-            Err(_) => day().map(|day| Self::At(day.timestamp())).ok_or_else(|| {
-                "a time is written 2026-11-22T14:00:00Z, 2026-11-22 (UTC), or as how long ago: 90m, 2h, 3d".to_owned()
-            }),
-        }
-    }
-}
-
 fn attribute(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("an attribute and its value are written KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -90,10 +64,7 @@ impl Args {
         let reader = session.query().await?;
         // People mean their own clock, moved as everything else is.
         let now = session.clock.wall().saturating_add(session.clock.offset())?;
-        let at = |when: When| match when {
-            When::At(moment) => Ok(moment),
-            When::Ago(ago) => now.saturating_sub(ago),
-        };
+        let at = |when: When| when.before(now);
         let search = Search {
             handler: self.handler,
             service: self.service,
@@ -104,6 +75,7 @@ impl Args {
             status: self.status,
             attributes: self.attributes,
             limit: self.limit,
+            ..Search::default()
         };
         let hits = search::search(&reader, &search).await?;
         self.output.show(&hits, |hits| table(hits))?;
@@ -140,18 +112,4 @@ fn table(hits: &[Hit]) -> String {
         ]
     });
     out::table(&columns, rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_a_moment_a_day_or_how_long_ago() {
-        assert_eq!("2h".parse(), Ok(When::Ago(SignedDuration::from_hours(2))));
-        let moment = When::At("2026-11-22T00:00:00Z".parse().unwrap());
-        assert_eq!("2026-11-22T00:00:00Z".parse(), Ok(moment));
-        assert_eq!("2026-11-22".parse(), Ok(moment));
-        assert!("yesterday".parse::<When>().is_err());
-    }
 }

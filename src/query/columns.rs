@@ -37,14 +37,14 @@ impl<'a> Text<'a> {
 
 /// A batch whose columns are asked for by name.
 #[derive(Clone, Copy)]
-struct Named<'a>(&'a RecordBatch);
+pub(super) struct Named<'a>(pub(super) &'a RecordBatch);
 
 impl<'a> Named<'a> {
     fn array(self, name: &str) -> Result<&'a dyn Array> {
         Ok(self.0.column_by_name(name).ok_or_else(|| wrong(name, "is missing"))?.as_ref())
     }
 
-    fn text(self, name: &str) -> Result<Text<'a>> {
+    pub(super) fn text(self, name: &str) -> Result<Text<'a>> {
         let array = self.array(name)?;
         let text = match array.data_type() {
             DataType::Utf8 => array.as_string_opt().map(|values| Text { keys: None, values }),
@@ -55,11 +55,11 @@ impl<'a> Named<'a> {
         text.ok_or_else(|| wrong(name, "holds no text"))
     }
 
-    fn bytes(self, name: &str) -> Result<&'a FixedSizeBinaryArray> {
+    pub(super) fn bytes(self, name: &str) -> Result<&'a FixedSizeBinaryArray> {
         self.array(name)?.as_fixed_size_binary_opt().ok_or_else(|| wrong(name, "holds no ids"))
     }
 
-    fn ints(self, name: &str) -> Result<&'a Int32Array> {
+    pub(super) fn ints(self, name: &str) -> Result<&'a Int32Array> {
         self.array(name)?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong(name, "holds no 32-bit integers"))
     }
 
@@ -67,7 +67,7 @@ impl<'a> Named<'a> {
         self.array(name)?.as_primitive_opt::<UInt32Type>().ok_or_else(|| wrong(name, "holds no counts"))
     }
 
-    fn longs(self, name: &str) -> Result<&'a Int64Array> {
+    pub(super) fn longs(self, name: &str) -> Result<&'a Int64Array> {
         self.array(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(name, "holds no 64-bit integers"))
     }
 
@@ -75,7 +75,7 @@ impl<'a> Named<'a> {
         self.array(name)?.as_boolean_opt().ok_or_else(|| wrong(name, "holds no booleans"))
     }
 
-    fn nanos(self, name: &str) -> Result<&'a [i64]> {
+    pub(super) fn nanos(self, name: &str) -> Result<&'a [i64]> {
         let times = self.array(name)?.as_primitive_opt::<TimestampNanosecondType>();
         Ok(times.ok_or_else(|| wrong(name, "holds no times in nanoseconds"))?.values())
     }
@@ -355,6 +355,6 @@ impl<'a> Entries<'a> {
     }
 }
 
-fn value_or_zero(array: &Int32Array, row: usize) -> i32 {
+pub(super) fn value_or_zero(array: &Int32Array, row: usize) -> i32 {
     if array.is_null(row) { 0 } else { array.value(row) }
 }

@@ -70,21 +70,27 @@ pub fn rows_hash(rows: &RecordBatch) -> Result<u64> {
 /// # Errors
 /// If the rows do not come back exactly.
 pub fn encode(rows: &RecordBatch) -> Result<Bytes> {
-    let beside = Beside { received: received(rows)? };
-    let otlp = encode::traces_data(std::slice::from_ref(rows))?;
-    let Some(open) = otlp.trim_end().strip_suffix('}') else {
-        bail!("the OTLP/JSON of a trace is not an object");
-    };
-    let beside = serde_json::to_string(&beside).context("write what stands beside the OTLP")?;
-    let mut gzip = GzEncoder::new(Vec::with_capacity(otlp.len() / 8), Compression::default());
-    for part in [open, ",\"tracefarm\":", &beside, "}"] {
-        gzip.write_all(part.as_bytes()).context("compress a pin")?;
-    }
+    let text = document(rows)?;
+    let mut gzip = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::default());
+    gzip.write_all(text.as_bytes()).context("compress a pin")?;
     let body = Bytes::from(gzip.finish().context("compress a pin")?);
     if rows_hash(&decode(&body)?)? != rows_hash(rows)? {
         bail!("the rows of a pin do not come back from its OTLP/JSON as they were");
     }
     Ok(body)
+}
+
+/// What is compressed: OTLP/JSON, with the key `tracefarm` beside it. CPU only.
+pub fn document(rows: &RecordBatch) -> Result<String> {
+    let beside = Beside { received: received(rows)? };
+    let mut text = encode::traces_data(std::slice::from_ref(rows))?;
+    if text.pop() != Some('}') {
+        bail!("the OTLP/JSON of a trace is not an object");
+    }
+    text.push_str(",\"tracefarm\":");
+    text.push_str(&serde_json::to_string(&beside).context("write what stands beside the OTLP")?);
+    text.push('}');
+    Ok(text)
 }
 
 /// When each row was received, in the order of the document that [`encode::traces_data`] makes of them.

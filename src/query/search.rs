@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arrow::record_batch::RecordBatch;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::columns::{Entries, Spans};
@@ -43,8 +43,12 @@ pub struct Search {
     pub since: Option<Timestamp>,
     /// Started before this time.
     pub until: Option<Timestamp>,
+    /// The entry span's own name.
+    pub span_name: Option<String>,
     /// Took at least so many nanoseconds.
     pub min_duration_ns: Option<i64>,
+    /// Took at most so many nanoseconds.
+    pub max_duration_ns: Option<i64>,
     /// Is an error (status error or HTTP 5xx), or is none.
     pub error: Option<bool>,
     /// The HTTP status.
@@ -54,6 +58,42 @@ pub struct Search {
     pub attributes: Vec<(String, String)>,
     /// At most so many.
     pub limit: usize,
+}
+
+/// A moment, or how long ago.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum When {
+    /// A moment.
+    At(Timestamp),
+    /// So long ago.
+    Ago(SignedDuration),
+}
+
+impl When {
+    /// The moment, as of `now`.
+    pub fn before(self, now: Timestamp) -> Result<Timestamp, jiff::Error> {
+        match self {
+            Self::At(moment) => Ok(moment),
+            Self::Ago(ago) => now.saturating_sub(ago),
+        }
+    }
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ago) = humantime::parse_duration(text) {
+            return SignedDuration::try_from(ago).map(Self::Ago).map_err(|error| error.to_string());
+        }
+        let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        match text.parse() {
+            Ok(moment) => Ok(Self::At(moment)),
+            Err(_) => day().map(|day| Self::At(day.timestamp())).ok_or_else(|| {
+                "a time is written 2026-11-22T14:00:00Z, 2026-11-22 (UTC), or as how long ago: 90m, 2h, 3d".to_owned()
+            }),
+        }
+    }
 }
 
 /// An entry that was found.
@@ -102,7 +142,9 @@ async fn search_once(reader: &Reader, search: &Search) -> Result<Vec<Hit>> {
     let view = reader.view(&scope).await?;
     let filter = Filter { search, catalogue: &reader.catalogue.1, forgotten: &forgotten };
     // Pins hold what is older than any block, and what is in blocks, too.
-    let pins = Pins::all(&reader.store).await?;
+    let oldest = search.since.map_or(Hour::EPOCH, Hour::of);
+    let needed = reader.may_have_expired(oldest, view.began);
+    let pins = if needed { Pins::all(&reader.store).await? } else { Pins::default() };
     let mut found = Found { hits: BTreeMap::new(), limit: search.limit.max(1) };
     let spans =
         if search.attributes.is_empty() { None } else { Some(reader.view(&Scope::all(Table::Spans, grace)).await?) };
@@ -200,7 +242,9 @@ impl Filter<'_> {
         let fits = search.since.is_none_or(|since| start >= since)
             && search.until.is_none_or(|until| start < until)
             && self.service(entries.service.or_empty(row))
+            && search.span_name.as_ref().is_none_or(|name| entries.span_name.or_empty(row) == name)
             && search.min_duration_ns.is_none_or(|least| entries.duration(row) >= least)
+            && search.max_duration_ns.is_none_or(|most| entries.duration(row) <= most)
             && search.error.is_none_or(|error| entries.is_error(row) == error)
             && search.status.is_none_or(|status| entries.http_status(row) == Some(status))
             && !self.forgotten.contains(&trace);
@@ -349,7 +393,7 @@ fn has_attributes(parts: &[RecordBatch], wanted: &[(String, String)]) -> Result<
 }
 
 /// Whether a value is what a person wrote.
-fn says(value: &Value<'_>, text: &str) -> bool {
+pub(super) fn says(value: &Value<'_>, text: &str) -> bool {
     match value {
         Value::String(value) => value == text,
         Value::Bool(value) => value.to_string() == text,
@@ -364,6 +408,15 @@ fn says(value: &Value<'_>, text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::query::testing::{self, Span};
+
+    #[test]
+    fn a_time_is_a_moment_a_day_or_how_long_ago() {
+        assert_eq!("2h".parse(), Ok(When::Ago(SignedDuration::from_hours(2))));
+        let moment = When::At("2026-11-22T00:00:00Z".parse().unwrap());
+        assert_eq!("2026-11-22T00:00:00Z".parse(), Ok(moment));
+        assert_eq!("2026-11-22".parse(), Ok(moment));
+        assert!("yesterday".parse::<When>().is_err());
+    }
 
     #[test]
     fn attributes_are_found_on_any_span_and_its_resource() {

@@ -4,6 +4,8 @@ pub mod jaeger;
 pub mod perfetto;
 pub mod tree;
 
+use std::collections::{HashMap, HashSet};
+
 use arrow::record_batch::RecordBatch;
 
 pub use tree::Tree;
@@ -11,12 +13,12 @@ pub use tree::Tree;
 use super::pin::{self, Pins};
 use super::window::Window;
 use super::{Reader, relisted, rows};
-use crate::error::{Result, store_kind, told};
-use crate::model::{BlockId, Table, TraceId};
+use crate::error::{Report, Result, store_kind, told};
+use crate::model::{BlockId, Shard, Table, TraceId};
 use crate::otlp::encode;
 use crate::store::layout::{BlockKey, PinKey};
 use crate::table::order;
-use crate::table::view::Scope;
+use crate::table::view::{Scope, View};
 
 /// What a trace id stands for.
 #[derive(Debug)]
@@ -50,44 +52,107 @@ pub struct Trace {
 /// # Errors
 /// Those of the store, and of damaged blocks and pins that may hold the trace.
 pub async fn find(reader: &Reader, id: TraceId) -> Result<Lookup> {
-    relisted(|| find_once(reader, id)).await
+    relisted(|| async move {
+        let listed = Listed::take(reader, [id], Window::all()).await?;
+        let mut found = listed.traces(&rows::Traces::from([(id, Window::all())])).await?;
+        found.remove(&id).unwrap_or(Ok(Lookup::Missing))
+    })
+    .await
 }
 
-async fn find_once(reader: &Reader, id: TraceId) -> Result<Lookup> {
-    if reader.forgotten().await?.contains(&id) {
-        return Ok(Lookup::Forgotten);
+/// One listing of everything that traces are read from. An object on it that is gone means: list again ([`relisted`]).
+pub struct Listed {
+    reader: Reader,
+    forgotten: HashSet<TraceId>,
+    spans: View,
+    pins: Pins,
+}
+
+impl Listed {
+    /// Lists where `traces` can be; pins only if something in `window` may have left the blocks by now.
+    pub async fn take(reader: &Reader, traces: impl IntoIterator<Item = TraceId>, window: Window) -> Result<Self> {
+        let counts = reader.shard_counts();
+        let shards = traces
+            .into_iter()
+            .flat_map(|trace| counts.iter().map(move |count| Shard::of_trace(trace, *count)).collect::<Vec<_>>());
+        Self::of(reader, Scope::all(Table::Spans, reader.settings.grace.0).of_shards(shards), window).await
     }
-    let scope = Scope::of_trace(id, reader.shard_counts(), reader.settings.grace.0);
-    let view = reader.view(&scope).await?;
-    let only = rows::Traces::from([(id, Window::all())]);
-    let (mut parts, mut blocks) = (Vec::new(), Vec::new());
-    for (key, rows) in rows::by_block(&reader.blocks, &view, &only).await? {
-        blocks.push(key);
-        parts.push(rows);
+
+    /// Lists where any trace can be.
+    pub async fn all(reader: &Reader, window: Window) -> Result<Self> {
+        Self::of(reader, Scope::all(Table::Spans, reader.settings.grace.0), window).await
     }
-    // The blocks first, then the pins: rows that leave the blocks between the two are in a pin that was written before.
-    let pins = Pins::all(&reader.store).await?;
-    let (mut read, mut damaged) = (Vec::new(), None);
-    for version in pins.of_trace(id) {
-        match pin::read(&reader.store, version).await {
-            Ok(rows) => {
-                parts.push(rows);
-                read.push(version.clone());
-            }
-            // Gone, or the store did not answer: what it holds is not known, and there may be no other copy.
-            Err(report) if store_kind(&report).is_some() => return Err(report),
-            // Another version or the blocks may have it all.
-            Err(report) => {
-                tracing::warn!(trace = %id, failure = told(&report), "a pin of the trace cannot be read");
-                damaged = Some(report);
+
+    async fn of(reader: &Reader, scope: Scope, window: Window) -> Result<Self> {
+        let forgotten = reader.forgotten().await?;
+        let spans = reader.view(&scope).await?;
+        // The blocks first, then the pins: rows that leave the blocks between the two are in a pin that was written
+        // before.
+        let needed = reader.may_have_expired(window.first, spans.began);
+        let pins = if needed { Pins::all(&reader.store).await? } else { Pins::default() };
+        Ok(Self { reader: reader.clone(), forgotten, spans, pins })
+    }
+
+    /// The blocks of spans.
+    pub fn spans(&self) -> &View {
+        &self.spans
+    }
+
+    /// What is known of each of `wanted`. Missing ones may be absent; one that is there but cannot be read is an error
+    /// of its own.
+    ///
+    /// # Errors
+    /// Those of the store, and of damaged blocks.
+    pub async fn traces(&self, wanted: &rows::Traces) -> Result<HashMap<TraceId, Result<Lookup>>> {
+        let mut found: HashMap<TraceId, Found> = HashMap::new();
+        for (key, rows) in rows::by_block(&self.reader.blocks, &self.spans, wanted).await? {
+            for (trace, rows) in rows::by_trace(&rows)? {
+                let of_trace = found.entry(trace).or_default();
+                of_trace.parts.push(rows);
+                of_trace.blocks.push(key);
             }
         }
+        for id in wanted.keys() {
+            for version in self.pins.of_trace(*id) {
+                let of_trace = found.entry(*id).or_default();
+                match pin::read(&self.reader.store, version).await {
+                    Ok(rows) => {
+                        of_trace.parts.push(rows);
+                        of_trace.pins.push(version.clone());
+                    }
+                    // Gone, or the store did not answer: what it holds is not known, and there may be no other copy.
+                    Err(report) if store_kind(&report).is_some() => return Err(report),
+                    // Another version or the blocks may have it all.
+                    Err(report) => {
+                        tracing::warn!(trace = %id, failure = told(&report), "a pin of the trace cannot be read");
+                        of_trace.damaged = Some(report);
+                    }
+                }
+            }
+        }
+        let forgotten = wanted.keys().filter(|id| self.forgotten.contains(id)).map(|id| (*id, Ok(Lookup::Forgotten)));
+        let lookups: HashMap<_, _> = found.into_iter().map(|(id, found)| (id, found.lookup(id))).collect();
+        Ok(lookups.into_iter().chain(forgotten).collect())
     }
-    match (rows::union(&parts)?, damaged) {
-        (Some(rows), _) => Ok(Lookup::Found(Box::new(Trace { id, rows, blocks, pins: read }))),
-        // It is there, but nobody can read it.
-        (None, Some(report)) => Err(report),
-        (None, None) => Ok(Lookup::Missing),
+}
+
+/// What has been found of a trace.
+#[derive(Default)]
+struct Found {
+    parts: Vec<RecordBatch>,
+    blocks: Vec<BlockKey>,
+    pins: Vec<PinKey>,
+    damaged: Option<Report>,
+}
+
+impl Found {
+    fn lookup(self, id: TraceId) -> Result<Lookup> {
+        match (rows::union(&self.parts)?, self.damaged) {
+            (Some(rows), _) => Ok(Lookup::Found(Box::new(Trace { id, rows, blocks: self.blocks, pins: self.pins }))),
+            // It is there, but nobody can read it.
+            (None, Some(report)) => Err(report),
+            (None, None) => Ok(Lookup::Missing),
+        }
     }
 }
 
@@ -115,6 +180,11 @@ impl Trace {
     /// As one OTLP/JSON document, lossless.
     pub fn otlp_json(&self, base: bool) -> Result<String> {
         encode::traces_data(&[self.current(base)?])
+    }
+
+    /// As a pin holds it: OTLP/JSON with all revisions, and when each span was received beside it ([`pin`]).
+    pub fn pin_json(&self) -> Result<String> {
+        pin::document(&self.rows)
     }
 
     /// As Jaeger's UI exports and imports traces.

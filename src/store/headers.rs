@@ -21,10 +21,17 @@ pub(super) fn of(key: &Key) -> Attributes {
         Key::Site(SiteKey::Index) => (kind("index.html"), ASK_AGAIN),
         // Without Content-Encoding: readers look at the bytes.
         Key::Site(SiteKey::Traces(_) | SiteKey::Trace(_)) | Key::Pin(_) => ("application/gzip", ASK_AGAIN),
+        // Whatever a user's own program wrote.
+        Key::Site(SiteKey::Extra(_, name)) => (media_type(name.as_str()), ASK_AGAIN),
         Key::Site(_) => ("application/json", ASK_AGAIN),
         _ => return Attributes::new(),
     };
     [(Attribute::ContentType, kind), (Attribute::CacheControl, cache)].into_iter().collect()
+}
+
+/// The media type of a file by its name.
+pub(crate) fn media_type(name: &str) -> &'static str {
+    mime_guess::from_path(name).first_raw().unwrap_or("application/octet-stream")
 }
 
 /// The media type of a file of the pages.

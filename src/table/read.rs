@@ -18,6 +18,7 @@ use super::block::{BlockError, BlockMeta};
 use super::digest::{CallsDigest, Digest};
 use super::footer::{Footer, fetch};
 use super::lru::Lru;
+use super::operations::{self, Operations};
 use super::prune::Wanted;
 use super::scan::{Scan, Selected, Step};
 use crate::error::{Result, ResultExt};
@@ -40,17 +41,20 @@ pub struct Blocks {
 struct Kept {
     footers: Mutex<Lru<BlockId, Arc<Footer>>>,
     digests: Mutex<Lru<DigestOf, Arc<Digest>>>,
+    operations: Mutex<Lru<BlockId, Arc<Operations>>>,
 }
 
 /// Of which block, and of which shard of it.
 type DigestOf = (BlockId, Option<Shard>);
 
 impl Blocks {
-    /// A reader on `store` that keeps at most about `cache_bytes` of footers and digests: half for each.
+    /// A reader on `store` that keeps at most about `cache_bytes` of footers and digests: half for each. (Names of
+    /// operations, which only a server asks for, are kept beside: an eighth as much.)
     pub fn new(store: Store, cache_bytes: usize) -> Self {
         let footers = Mutex::new(Lru::new(cache_bytes / 2));
         let digests = Mutex::new(Lru::new(cache_bytes / 2));
-        Self { store, kept: Arc::new(Kept { footers, digests }) }
+        let operations = Mutex::new(Lru::new(cache_bytes / 8));
+        Self { store, kept: Arc::new(Kept { footers, digests, operations }) }
     }
 
     /// The same cache, reading through `store` (the same store, counted under another stage).
@@ -87,6 +91,22 @@ impl Blocks {
         });
         let footer = if partly { self.footer(key, size_bytes, true).await? } else { footer };
         let scan = Scan::new(&footer, &selected, BATCH_ROWS, None, None)?;
+        Ok(self.batches(footer, scan))
+    }
+
+    /// Some columns of all rows of a block, batch by batch: only their bytes are read.
+    ///
+    /// # Errors
+    /// A [`BlockError`] (also from within the stream), or the store's.
+    pub async fn columns(
+        &self,
+        key: &BlockKey,
+        size_bytes: u64,
+        columns: &[&str],
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let footer = self.footer(key, size_bytes, false).await?;
+        let selected = self::selected(&footer, 0..footer.words.rows);
+        let scan = Scan::new(&footer, &selected, BATCH_ROWS, Some(columns), None)?;
         Ok(self.batches(footer, scan))
     }
 
@@ -165,6 +185,24 @@ impl Blocks {
             Some(place) => Ok(Some(self.appendix(&footer, place).await?)),
             None => Ok(None),
         }
+    }
+
+    /// Which services have spans in a block of spans, and what they are called: kept.
+    ///
+    /// # Errors
+    /// A [`BlockError`], or the store's.
+    pub async fn operations(&self, key: &BlockKey, size_bytes: u64) -> Result<Arc<Operations>> {
+        if let Some(kept) = lock(&self.kept.operations).get(&key.block) {
+            return Ok(kept);
+        }
+        let mut operations = Operations::default();
+        let mut rows = self.columns(key, size_bytes, &operations::COLUMNS).await?;
+        while let Some(rows) = rows.try_next().await? {
+            operations.add(&rows)?;
+        }
+        let operations = Arc::new(operations);
+        lock(&self.kept.operations).put(key.block, operations.clone(), operations.memory_bytes());
+        Ok(operations)
     }
 
     /// A footer, kept or read; `indexed` with the page index.
