@@ -67,12 +67,21 @@ fn documents_are_served_as_they_stand_in_the_store() {
         let answer = server.get(&format!("/{key}"));
         let content = std::fs::read(&file).unwrap();
         assert_eq!((answer.status, &answer.body), (200, &content), "{key}");
-        let kind = if key.ends_with(".gz") { "application/gzip" } else { "application/json" };
+        let kind = match key.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("gz") => "application/gzip",
+            Some("json") => "application/json",
+            Some("html") => "text/html; charset=utf-8",
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            Some("svg") => "image/svg+xml",
+            _ => "application/octet-stream",
+        };
         assert_eq!(answer.header("content-type"), Some(kind), "{key}");
         assert_eq!(answer.header("content-encoding"), None, "{key}");
         assert_eq!(answer.header("content-length"), Some(content.len().to_string().as_str()), "{key}");
         let cache = answer.header("cache-control").unwrap();
-        assert_eq!(cache.contains("immutable"), key.starts_with("latest/"), "{key}: {cache}");
+        let forever = key.starts_with("latest/") || key.starts_with("site/assets/");
+        assert_eq!(cache.contains("immutable"), forever, "{key}: {cache}");
 
         let head = server.ask("HEAD", &format!("/{key}"), &[]);
         assert_eq!((head.status, head.body.len()), (200, 0), "{key}");
@@ -138,6 +147,21 @@ fn json_is_compressed_for_those_who_take_it_and_gzip_never_twice() {
     assert_eq!((answer.status, answer.header("content-encoding")), (200, None));
     let document: Value = serde_json::from_slice(&gunzip(&answer.body)).unwrap();
     assert!(document["resourceSpans"].is_array());
+}
+
+#[test]
+fn a_store_without_pages_is_served_those_of_the_program() {
+    let farm = Farm::local();
+    let server = Server::start(farm.command(), &[]);
+    let index = server.get("/site/");
+    assert_eq!((index.status, index.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let text = index.text();
+    let script = text.split('"').find(|part| part.starts_with("assets/") && part.ends_with("/main.js")).unwrap();
+    let script = server.get(&format!("/site/{script}"));
+    assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+    assert!(script.header("cache-control").unwrap().contains("immutable"));
+    assert!(!script.body.is_empty());
+    assert_eq!(server.get("/site/assets/0123456789abcdef/main.js").status, 404, "of another version");
 }
 
 #[test]

@@ -13,11 +13,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use percent_encoding::percent_decode_str;
 
 use super::failure::Failure;
 use super::farm::Farm;
+use crate::site::Site;
 use crate::store::layout::SiteKey;
 use crate::store::{Key, Object, Store, StoreErrorKind};
 use condition::Etag;
@@ -54,7 +56,7 @@ pub async fn object(State(farm): State<Farm>, request: Request) -> Result<Respon
         match answer(farm.store(), &key, &content, method, headers).await {
             // Written over between two questions: the newer one, then.
             Err(error) if error.kind == StoreErrorKind::Changed => {}
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Err(missing()),
+            Err(error) if error.kind == StoreErrorKind::NotFound => return embedded(&key).ok_or_else(missing),
             Err(error) => return Err(error.into()),
             Ok(answer) => return Ok(answer),
         }
@@ -171,6 +173,13 @@ impl Content {
         Self { kind, forever, compressible }
     }
 
+    fn cache(&self) -> String {
+        match self.forever {
+            true => format!("public, max-age={}, immutable", FOREVER.as_secs()),
+            false => "no-cache".to_owned(),
+        }
+    }
+
     fn etag(&self, object: &Object) -> Etag {
         Etag { text: object.etag.clone(), is_weak: self.compressible }
     }
@@ -180,12 +189,7 @@ impl Content {
         let headers = answer.headers_mut();
         headers.insert(header::ETAG, number(self.etag(object).to_string()));
         headers.insert(header::LAST_MODIFIED, number(condition::date(object.modified)));
-        let cache = if self.forever {
-            format!("public, max-age={}, immutable", FOREVER.as_secs())
-        } else {
-            "no-cache".to_owned()
-        };
-        headers.insert(header::CACHE_CONTROL, number(cache));
+        headers.insert(header::CACHE_CONTROL, number(self.cache()));
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         if status != StatusCode::NOT_MODIFIED {
@@ -196,9 +200,24 @@ impl Content {
     }
 }
 
-/// Documents are written over.
-fn never_changes(_: &SiteKey) -> bool {
-    false
+/// The files of the pages are named by a hash; documents are written over.
+fn never_changes(key: &SiteKey) -> bool {
+    matches!(key, SiteKey::Asset(..))
+}
+
+/// The pages of this program, for a store into which no worker has written any yet.
+fn embedded(key: &Key) -> Option<Response> {
+    let site = Site::of_this_program();
+    let body = match key {
+        Key::Site(SiteKey::Index) => site.index.clone(),
+        Key::Site(SiteKey::Asset(version, name)) if *version == site.version => {
+            Bytes::from_static(site.assets.iter().find(|asset| asset.name == name)?.body)
+        }
+        _ => return None,
+    };
+    let content = Content::of(key);
+    let headers = [(header::CONTENT_TYPE, content.kind.to_owned()), (header::CACHE_CONTROL, content.cache())];
+    Some((headers, body).into_response())
 }
 
 #[cfg(test)]
