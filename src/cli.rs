@@ -17,6 +17,7 @@ mod run;
 mod search;
 mod session;
 mod settings;
+mod simulate;
 mod status;
 
 use std::io::Write;
@@ -64,6 +65,7 @@ enum Command {
     Settings(settings::Args),
     Rebuild(rebuild::Args),
     Lifecycle(lifecycle::Args),
+    Simulate(simulate::Args),
     Completions(completions::Args),
 }
 
@@ -83,6 +85,7 @@ impl Command {
             Self::Settings(args) => args.run(session).await,
             Self::Rebuild(args) => args.run(session).await,
             Self::Lifecycle(args) => args.run(session).await,
+            Self::Simulate(args) => args.run(session).await,
             Self::Completions(args) => args.run(),
         }
     }

@@ -9,7 +9,7 @@ pub mod digest;
 pub mod entries;
 mod footer;
 pub(crate) mod key;
-mod lru;
+pub(crate) mod lru;
 pub mod merge;
 pub mod order;
 pub mod place;

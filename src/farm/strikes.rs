@@ -31,7 +31,7 @@ use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
 /// So many workers died with an object, and with nothing else, in hand: it is quarantined.
 pub const DEADLY: u32 = 3;
 /// So many objects beyond those being decoded are named in a heartbeat, so that it is not written for each.
-const AHEAD: usize = 100;
+pub(super) const AHEAD: usize = 100;
 /// How many strikes are read or written at a time.
 const AT_A_TIME: usize = 20;
 /// Strikes are kept for so long when their object is not there any more: a zombie may have it in hand.
@@ -211,9 +211,11 @@ impl Held {
     pub async fn by_others(&self, heart: &Heart, store: &Store) -> Result<HashSet<String>> {
         let others = heart.others(store).await?;
         let mut known = std::mem::take(&mut *self.lock());
-        let mut hands = BTreeMap::new();
-        for other in others.iter().filter(|other| other.is_alive()) {
+        let alive = others.into_iter().filter(Other::is_alive).map(|other| {
             let of_before = known.remove(&other.boot).filter(|(etag, _)| *etag == other.object.etag);
+            (other, of_before)
+        });
+        let hands = stream::iter(alive.collect::<Vec<_>>()).map(|(other, of_before)| async move {
             let hand = match of_before {
                 Some(hand) => hand,
                 None => match store.get(&other.object.key).await {
@@ -222,12 +224,14 @@ impl Held {
                         (now.etag, serde_json::from_slice::<Heartbeat>(&body).map_or(vec![], |h| h.in_hand))
                     }
                     // It ended.
-                    Err(error) if error.kind == StoreErrorKind::NotFound => continue,
-                    Err(error) => return Err(error).context("read the heartbeat of a peer")?,
+                    Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+                    Err(error) => return Err(error).context("read the heartbeat of a peer"),
                 },
             };
-            hands.insert(other.boot, hand);
-        }
+            Ok(Some((other.boot, hand)))
+        });
+        let hands: Vec<Option<_>> = hands.buffer_unordered(AT_A_TIME).try_collect().await?;
+        let hands: Named = hands.into_iter().flatten().collect();
         let held = hands.values().flat_map(|(_, hand)| hand.iter().cloned()).collect();
         *self.lock() = hands;
         Ok(held)

@@ -34,18 +34,18 @@ use crate::task;
 
 /// The peers are asked for this often, also while a stage works: when they are others, the item in hand is the last one,
 /// and the work is divided anew.
-const PEERS_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PEERS_EVERY: Duration = Duration::from_secs(10);
 /// Settings and catalogue are read again after this time.
-const SETTINGS_EVERY: Duration = Duration::from_secs(60);
+pub(super) const SETTINGS_EVERY: Duration = Duration::from_secs(60);
 /// Expiry, and what else is done now and then.
-const HOURLY: Duration = Duration::from_secs(3600);
+pub(super) const HOURLY: Duration = Duration::from_secs(3600);
 /// The pause when there is nothing to do, doubled each time …
-const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
 /// … up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A stage that lists the blocks and finds nothing to do is asked again after this time: nothing that it waits for
 /// happens more often, and listings are most of what an idle farm costs.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// So many failing cycles in a row, and the worker gives up: whoever started it starts another.
 const FAILING_CYCLES: u32 = 10;
 /// What is in hand when the worker is told to stop may take this long.

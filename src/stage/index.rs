@@ -38,6 +38,7 @@ use self::write::Gone;
 use super::item::{is_over_budget, item};
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
+use crate::farm::Settings;
 use crate::farm::record::Backlog;
 use crate::farm::strikes::{self, Hands, Held};
 use crate::otlp::Limits;
@@ -46,10 +47,10 @@ use crate::otlp::redact::Redact;
 use crate::store::{Key, Listing, Object, Prefix, Stage};
 
 /// One listing is at most this many pages of 1000: a backlog is worked off from its first keys on.
-const LISTED_OBJECTS: usize = 100_000;
+pub(crate) const LISTED_OBJECTS: usize = 100_000;
 
 /// A listing is worked through for at most this long; then what came since is looked at, too.
-const LISTING_LASTS: Duration = Duration::from_secs(60);
+pub(crate) const LISTING_LASTS: Duration = Duration::from_secs(60);
 
 /// Settings older than this are not indexed by: a change of `shards` or `rules` counts two hours ahead, so that every
 /// worker has it in time.
@@ -146,11 +147,16 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     Ok(report)
 }
 
+/// Decompressed bytes of a batch, at most, with so much memory: a batch is its rows as they come, once more sorted, and
+/// the blocks made of them.
+pub(crate) fn batch_bytes(settings: &Settings, memory_bytes: usize) -> u64 {
+    settings.batch_bytes.min(memory_bytes as u64 / 6)
+}
+
 async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
     let settings = desk.settings.clone();
     let memory = desk.memory_bytes;
-    // A batch in memory is its rows as they come, once more sorted, and the blocks made of them.
-    let batch_bytes = settings.batch_bytes.min(memory as u64 / 6) >> round.setbacks.times(SLOW_BATCH).min(10);
+    let batch_bytes = batch_bytes(&settings, memory) >> round.setbacks.times(SLOW_BATCH).min(10);
     Ok(Terms {
         redact: Redact::new(&settings.redact_drop, &settings.redact_hash)?,
         limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },

@@ -15,7 +15,7 @@ mod calls;
 pub mod document;
 mod list;
 mod pages;
-mod part;
+pub(crate) mod part;
 pub mod plan;
 pub mod summary;
 mod traces;

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 /// A map that forgets what has not been used for longest when its values outgrow `budget_bytes`.
 #[derive(Debug)]
-pub(super) struct Lru<K, V> {
+pub(crate) struct Lru<K, V> {
     budget_bytes: usize,
     bytes: usize,
     used: u64,

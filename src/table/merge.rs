@@ -29,9 +29,9 @@ use crate::task;
 use machine::{Machine, Want};
 
 /// The least memory in which an input can be merged: a few pages and a small batch of each column.
-const LEAST_INPUT_BYTES: usize = 128 << 10;
+pub(crate) const LEAST_INPUT_BYTES: usize = 128 << 10;
 /// What a file being written takes at most: a row group, its dictionaries, and parts on their way.
-const OUTPUT_BYTES: usize = 64 << 20;
+pub(crate) const OUTPUT_BYTES: usize = 64 << 20;
 /// Requests at once.
 const CONCURRENCY: usize = 20;
 

@@ -38,19 +38,24 @@ pub struct Blocks {
 }
 
 struct Kept {
+    /// What footers say of blocks: all that listings need, and a hundredth of a footer.
+    metas: Mutex<Lru<BlockId, Arc<BlockMeta>>>,
     footers: Mutex<Lru<BlockId, Arc<Footer>>>,
     digests: Mutex<Lru<DigestOf, Arc<Digest>>>,
+    calls: Mutex<Lru<BlockId, Arc<CallsDigest>>>,
 }
 
 /// Of which block, and of which shard of it.
 type DigestOf = (BlockId, Option<Shard>);
 
 impl Blocks {
-    /// A reader on `store` that keeps at most about `cache_bytes` of footers and digests: half for each.
+    /// A reader on `store` that keeps at most about `cache_bytes`: a quarter for what footers say, for whole footers, for
+    /// digests of handlers, and for those of calls.
     pub fn new(store: Store, cache_bytes: usize) -> Self {
-        let footers = Mutex::new(Lru::new(cache_bytes / 2));
-        let digests = Mutex::new(Lru::new(cache_bytes / 2));
-        Self { store, kept: Arc::new(Kept { footers, digests }) }
+        let budget = cache_bytes / 4;
+        let (metas, footers) = (Mutex::new(Lru::new(budget)), Mutex::new(Lru::new(budget)));
+        let (digests, calls) = (Mutex::new(Lru::new(budget)), Mutex::new(Lru::new(budget)));
+        Self { store, kept: Arc::new(Kept { metas, footers, digests, calls }) }
     }
 
     /// The same cache, reading through `store` (the same store, counted under another stage).
@@ -64,7 +69,12 @@ impl Blocks {
     /// # Errors
     /// A [`BlockError`] of kind `Corrupt`, or the store's.
     pub async fn meta(&self, key: &BlockKey, size_bytes: u64) -> Result<Arc<BlockMeta>> {
-        Ok(self.footer(key, size_bytes, false).await?.meta.clone())
+        if let Some(meta) = lock(&self.kept.metas).get(&key.block) {
+            return Ok(meta);
+        }
+        let meta = self.footer(key, size_bytes, false).await?.meta.clone();
+        lock(&self.kept.metas).put(key.block, meta.clone(), meta.memory_bytes());
+        Ok(meta)
     }
 
     /// All rows of a block in its order, batch by batch; with `shard` only that shard's (level 0: only its row groups
@@ -159,12 +169,15 @@ impl Blocks {
     ///
     /// # Errors
     /// A [`BlockError`], or the store's.
-    pub async fn calls(&self, key: &BlockKey, size_bytes: u64) -> Result<Option<CallsDigest>> {
-        let footer = self.footer(key, size_bytes, false).await?;
-        match footer.words.calls {
-            Some(place) => Ok(Some(self.appendix(&footer, place).await?)),
-            None => Ok(None),
+    pub async fn calls(&self, key: &BlockKey, size_bytes: u64) -> Result<Option<Arc<CallsDigest>>> {
+        if let Some(kept) = lock(&self.kept.calls).get(&key.block) {
+            return Ok(Some(kept));
         }
+        let footer = self.footer(key, size_bytes, false).await?;
+        let Some(place) = footer.words.calls else { return Ok(None) };
+        let calls: Arc<CallsDigest> = Arc::new(self.appendix(&footer, place).await?);
+        lock(&self.kept.calls).put(key.block, calls.clone(), calls.memory_bytes());
+        Ok(Some(calls))
     }
 
     /// A footer, kept or read; `indexed` with the page index.

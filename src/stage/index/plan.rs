@@ -67,7 +67,7 @@ pub struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deaths: Option<u32>,
     #[serde(skip)]
-    pub(super) object: Object,
+    pub(crate) object: Object,
 }
 
 /// An inbox object that is left alone for now.

@@ -284,7 +284,7 @@ pub struct NotFound {
 }
 
 /// `site/parts/<entries shard>.json`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Part {
     /// What it was made from: another answer of the store makes it stale.

@@ -25,7 +25,7 @@ use crate::table::view::{Block, View};
 
 /// How many handlers' traces are held in memory at once: at most 16 traces each by default, of some ten rows; large ones
 /// have thousands.
-const HANDLERS_AT_A_TIME: usize = 50;
+pub(crate) const HANDLERS_AT_A_TIME: usize = 50;
 
 /// The name under which what fails of a part is told, and waits.
 pub(super) fn item(shard: Shard) -> String {
