@@ -103,6 +103,7 @@ async fn shown(folder: &str, overview: &Overview) -> Result<String> {
         "\n{}{rest}\n\
          {requests} requests hit no handler at all.\n\n\
          Look further:\n\
+         \x20 tracefarm -s {folder} serve        the pages, http://127.0.0.1:8080/\n\
          \x20 tracefarm -s {folder} handlers show {id}\n\
          \x20 tracefarm -s {folder} get {}\n\
          \x20 tracefarm -s {folder} not-found\n\
