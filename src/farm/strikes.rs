@@ -11,9 +11,8 @@
 //!
 //! Strikes go with their object; those of objects that are gone are swept a day later.
 //!
-//! What a living peer names is also left to it ([`Held`]): when the work is divided anew, or two lists of peers differ,
-//! nothing that somebody has begun is begun again. It only saves work; two that name an object at the same moment both
-//! index it.
+//! What a peer names is also left to it ([`Held`]): when the work is divided anew, or two lists of peers differ, nothing
+//! that somebody has begun is begun again. It only saves work; two that name an object at the same moment both index it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -207,12 +206,13 @@ pub struct Held {
 type Named = BTreeMap<BootId, (String, Vec<String>)>;
 
 impl Held {
-    /// Inbox objects that living workers name at this moment. The dead name theirs for a minute more.
+    /// Inbox objects that other workers name at this moment, the dead among them: their heartbeats go when the strikes for
+    /// what they name are durable, and until then nobody can know a suspect among others.
     pub async fn by_others(&self, heart: &Heart, store: &Store) -> Result<HashSet<String>> {
         let others = heart.others(store).await?;
         let mut known = std::mem::take(&mut *self.lock());
         let mut hands = BTreeMap::new();
-        for other in others.iter().filter(|other| other.is_alive()) {
+        for other in others {
             let of_before = known.remove(&other.boot).filter(|(etag, _)| *etag == other.object.etag);
             let hand = match of_before {
                 Some(hand) => hand,

@@ -65,10 +65,8 @@ pub fn run(seed: u64) {
         if alone < DEADLY {
             world.wrong(format!("it is out of the way after {all} deaths, {alone} of them alone"));
         }
-        // Each worker may have it in hand when the others die of it: once with others, and once more than is needed. One
-        // that comes back under another name may take it with others once more: the death is old enough by then for
-        // nobody to leave it to the dead, and its strikes are given only when the peers are asked next.
-        if all > (DEADLY + 2) * workers as u32 {
+        // Each worker may have it in hand when the others die of it: once with others, and once more than is needed.
+        if all > (DEADLY + 1) * workers as u32 {
             world.wrong(format!("it killed {all} times, {alone} of them alone"));
         }
         world.only_in_quarantine(MONSTER);
