@@ -99,7 +99,8 @@ fn play(name: &str, shards: u16, place: Place, scene: &impl AsyncFn(&mut Scene))
             failed: Arc::default(),
             lives: 0,
         };
-        scene(&mut play).await;
+        // On the heap, as what follows: unoptimised, each of these futures is laid on the stack several times over.
+        Box::pin(scene(&mut play)).await;
         if !play.world.is_wrong() {
             play.world.rest(place.call).await;
         }
@@ -189,7 +190,7 @@ impl Scene {
         let client = self.world.bucket.client("mover", self.script(&gate));
         let clock = Clock::simulated(self.world.now(), 99);
         let (file_bytes, peers) = (self.world.file_bytes, self.peers);
-        let mover = client.live(async {
+        let mover = client.live(Box::pin(async {
             let mut boot = Boot::start(&client, "mover", &clock).await.unwrap();
             (boot.desk.once, boot.desk.file_bytes) = (true, file_bytes);
             (boot.round.rank, boot.round.peers) = (peers - 1, peers);
@@ -204,8 +205,8 @@ impl Scene {
                 }
             })
             .await;
-        });
-        self.reached |= self.stopped(&client, &gate, mover, meanwhile).await;
+        }));
+        self.reached |= Box::pin(self.stopped(&client, &gate, mover, meanwhile)).await;
     }
 
     /// Somebody reads the traces of `made`, one after the other, and is stopped at the place; `meanwhile` happens then.
@@ -231,7 +232,7 @@ impl Scene {
                 world.read(&reader, made.trace).await;
             }
         });
-        self.reached |= self.stopped(&client, &gate, reading, meanwhile).await;
+        self.reached |= Box::pin(self.stopped(&client, &gate, reading, meanwhile)).await;
     }
 
     /// Stops a client at the place, once; its first calls, by which it starts, do not count.
