@@ -188,3 +188,15 @@ fn bucket_rules_are_printed_alone() {
     assert_eq!((code, &rules["Rules"][0]["Expiration"]["Days"]), (0, &21.into()));
     assert!(advice.contains("put-bucket-lifecycle-configuration"));
 }
+
+#[test]
+fn a_dry_run_writes_nothing_not_even_the_settings_of_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, store) = (folder.path().join("farm.toml"), folder.path().join("store"));
+    std::fs::write(&config, "[settings]\nshards = 4\n").unwrap();
+    std::fs::create_dir(&store).unwrap();
+    let (config, url) = (config.display().to_string(), store.display().to_string());
+    let (code, _, error) = run(&["--config", &config, "--store", &url, "run", "--dry-run"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0);
+}

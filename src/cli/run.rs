@@ -124,7 +124,9 @@ impl Args {
                 false => None,
             },
         };
-        begin_settings(session, &store).await?;
+        if !self.dry_run {
+            begin_settings(session, &store).await?;
+        }
         let mut worker = Worker::new(store, session.clock.clone(), options).recorded_by(record);
         if let Some(inbox) = inbox {
             worker = worker.with_inbox(inbox);
