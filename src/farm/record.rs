@@ -48,6 +48,8 @@ struct State {
     handlers: HashSet<u64>,
     backlog: Option<Backlog>,
     failing_cycles: u32,
+    /// Cycles that have ended.
+    cycles: u64,
     watch: Watch,
     /// A day (UTC), and what had been spent when it began.
     day: Option<(civil::Date, Spent)>,
@@ -153,7 +155,13 @@ impl Record {
 
     /// A cycle is over; so many in a row have failed.
     pub fn cycled(&self, failing: u32) {
-        self.lock().failing_cycles = failing;
+        let mut state = self.lock();
+        (state.failing_cycles, state.cycles) = (failing, state.cycles + 1);
+    }
+
+    /// How many cycles have ended.
+    pub fn cycles(&self) -> u64 {
+        self.lock().cycles
     }
 
     /// The watchdog looked, and something had moved `since` then.
