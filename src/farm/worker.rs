@@ -411,8 +411,13 @@ impl<'a> Shift<'a> {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
             let agreed = self.ask_before_expiring().await;
             if cycle.goes_on::<WouldExpire, _>(agreed)?.is_some() {
+                let failed = std::mem::take(&mut cycle.failed);
                 self.stage(Stage::Expire, &mut cycle, expire::run).await;
-                self.expired = Some(self.worker.clock.monotonic());
+                // What it had listed may be gone, as others expire, too: it is listed again in the next cycle.
+                if !cycle.failed {
+                    self.expired = Some(self.worker.clock.monotonic());
+                }
+                cycle.failed |= failed;
             }
             if let Err(report) = self.heart.prune(&self.worker.store).await {
                 tracing::warn!(failure = told(&report), "heartbeats of the dead stay for now");
