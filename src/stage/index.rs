@@ -237,7 +237,12 @@ impl Indexer<'_> {
                     self.fail(report, BATCH.to_owned(), cause);
                     break;
                 }
-                Err(cause) => return Err(cause),
+                Err(cause) => {
+                    // The worker goes on with other work: what it dies of then, these did not do. If they cannot be put
+                    // down either, that is the same trouble, and the round ends with it.
+                    let _ = in_hand.empty().await;
+                    return Err(cause);
+                }
             }
             in_hand.put_down(intake.open_path());
         }

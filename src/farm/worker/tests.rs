@@ -167,6 +167,62 @@ async fn once_ends_also_when_something_fails() {
     assert!(!summary.is_clean());
 }
 
+/// A worker that dies of something else later must not have named them.
+#[tokio::test(start_paused = true)]
+async fn what_was_in_hand_is_put_down_when_the_store_fails_in_the_middle() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    let script = |call: &crate::store::fault::Call| match call.kind {
+        CallKind::Put if call.path.starts_with("spans/") => Fate::before(Incident::Fail),
+        _ => Fate::calm(),
+    };
+    let stop = CancellationToken::new();
+    let looping = worker(store(&bucket, "odd", Box::new(script)), &bucket, |_| {});
+    let (summary, seen) = tokio::join!(looping.run(&stop), async {
+        let mut seen = Vec::new();
+        for _ in 0..30 {
+            bucket.clock().sleep(Duration::from_secs(11)).await;
+            let path = bucket.paths("farm/workers/").remove(0);
+            let says: Heartbeat = serde_json::from_slice(&bucket.read(&path).unwrap().body).unwrap();
+            seen.push(says.in_hand);
+        }
+        stop.cancel();
+        seen
+    });
+    assert!(summary.unwrap().stages["index"].failed_rounds > 1);
+    assert_eq!(seen.concat(), [""; 0]);
+}
+
+/// What is listed for expiry may be gone when it is read: others expire, too. Then it is listed again soon.
+#[tokio::test(start_paused = true)]
+async fn expiry_that_failed_is_tried_again_in_the_next_cycle() {
+    let bucket = bucket();
+    bucket.put("inbox/a.json", LINE);
+    let once = worker(calm(&bucket), &bucket, |options| options.once = true);
+    once.run(&CancellationToken::new()).await.unwrap();
+    bucket.clock().sleep(Duration::from_secs(8 * 24 * 3600)).await;
+    // Index lists the inbox when a cycle begins, expiry once more in the middle of it.
+    let failures = Arc::new(AtomicU64::new(0));
+    let (failed, mut inboxes) = (failures.clone(), 0);
+    let script = move |call: &crate::store::fault::Call| {
+        inboxes += u64::from(call.kind == CallKind::List && call.path == "inbox");
+        if inboxes == 2 && failed.load(Ordering::Relaxed) == 0 {
+            failed.fetch_add(1, Ordering::Relaxed);
+            return Fate::before(Incident::Fail);
+        }
+        Fate::calm()
+    };
+    let stop = CancellationToken::new();
+    let looping = worker(store(&bucket, "odd", Box::new(script)), &bucket, |_| {});
+    let (summary, ()) = tokio::join!(looping.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(300)).await;
+        stop.cancel();
+    });
+    let summary = summary.unwrap();
+    assert_eq!((failures.load(Ordering::Relaxed), summary.stages["expire"].failed_rounds), (1, 1), "{summary}");
+    assert_eq!(bucket.paths("spans/"), [""; 0], "{summary}");
+}
+
 /// Heartbeats tell how the worker is, and cost no request more.
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_tells_what_fails_what_waits_and_what_was_done() {
@@ -371,7 +427,8 @@ async fn the_second_worker_of_a_name_waits_for_the_first_to_end() {
         let first = Hand::hire(&bucket, "farm-1", 0);
         bucket.clock().sleep(Duration::from_secs(1)).await;
         let second = Hand::hire(&bucket, "farm-1", 0);
-        bucket.clock().sleep(Duration::from_secs(100)).await;
+        // Longer than the watchdog's patience: to wait for one's place is not to be stuck.
+        bucket.clock().sleep(Duration::from_secs(1_200)).await;
         fill(&bucket, 0, 10);
         bucket.clock().sleep(Duration::from_secs(200)).await;
         assert_eq!(first.dismiss().await.objects, 10);
@@ -393,7 +450,7 @@ async fn a_worker_that_is_not_on_the_list_does_nothing_but_ask_again() {
     let stop = CancellationToken::new();
     let stranger = worker(calm(&bucket), &bucket, listed("farm-1,farm-2"));
     let (summary, ()) = tokio::join!(stranger.run(&stop), async {
-        bucket.clock().sleep(Duration::from_secs(600)).await;
+        bucket.clock().sleep(Duration::from_secs(1_200)).await;
         stop.cancel();
     });
     assert_eq!((summary.unwrap().objects, bucket.paths("inbox/").len()), (0, 10));
