@@ -33,6 +33,21 @@ export function handlerName(row) {
 /** @param {Row} row */
 const share = (row) => (row.count === 0 ? 0 : row.errors / row.count);
 
+/**
+ * A column of durations.
+ * @param {string} key
+ * @param {string} title
+ * @param {(row: Row) => number | null} value
+ * @returns {import("../table.js").Column<Row>}
+ */
+const quantile = (key, title, value) => ({
+  key,
+  label: key,
+  title,
+  sort: value,
+  cell: (row) => duration(value(row)),
+});
+
 /** @type {import("../table.js").Column<Row>[]} */
 const COLUMNS = [
   {
@@ -81,27 +96,9 @@ const COLUMNS = [
         ? el("span", { class: "muted" }, "0 %")
         : el("span", { class: "bad" }, percent(row.errors, row.count)),
   },
-  {
-    key: "p50",
-    label: "p50",
-    title: "Half take at most so long",
-    sort: (row) => row.p50_ms,
-    cell: (row) => duration(row.p50_ms),
-  },
-  {
-    key: "p95",
-    label: "p95",
-    title: "95 % take at most so long",
-    sort: (row) => row.p95_ms,
-    cell: (row) => duration(row.p95_ms),
-  },
-  {
-    key: "p99",
-    label: "p99",
-    title: "99 % take at most so long",
-    sort: (row) => row.p99_ms,
-    cell: (row) => duration(row.p99_ms),
-  },
+  quantile("p50", "Half take at most so long", (row) => row.p50_ms),
+  quantile("p95", "95 % take at most so long", (row) => row.p95_ms),
+  quantile("p99", "99 % take at most so long", (row) => row.p99_ms),
   {
     key: "trend",
     label: "Trend",
