@@ -63,6 +63,7 @@ use crate::task;
 use connect::{Call, Content, Wire};
 use failure::Trail;
 pub use failure::{Said, StoreError, StoreErrorKind, StoreResult};
+pub use headers::media_type;
 pub use layout::{Key, Prefix};
 use local::Local;
 pub use meter::{Counts, Meter, Request, Stage, Tally};

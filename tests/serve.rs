@@ -74,7 +74,8 @@ fn documents_are_served_as_they_stand_in_the_store() {
             Some("js") => "text/javascript; charset=utf-8",
             Some("css") => "text/css; charset=utf-8",
             Some("svg") => "image/svg+xml",
-            _ => "application/octet-stream",
+            // A licence.
+            _ => "text/plain; charset=utf-8",
         };
         assert_eq!(answer.header("content-type"), Some(kind), "{key}");
         assert_eq!(answer.header("content-encoding"), None, "{key}");

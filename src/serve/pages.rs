@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::farm::Farm;
 use crate::site::Site;
 use crate::store::layout::SiteKey;
-use crate::store::{Key, Object, Store, StoreErrorKind};
+use crate::store::{Key, Object, Store, StoreErrorKind, media_type};
 use condition::Etag;
 use range::Asked;
 
@@ -149,21 +149,8 @@ struct Content {
 
 impl Content {
     fn of(key: &Key) -> Self {
-        let path = key.path();
-        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-        let (kind, compressible) = match extension {
-            "html" => ("text/html; charset=utf-8", true),
-            "js" => ("text/javascript; charset=utf-8", true),
-            "css" => ("text/css; charset=utf-8", true),
-            "json" => ("application/json", true),
-            "svg" => ("image/svg+xml", true),
-            "gz" => ("application/gzip", false),
-            "woff2" => ("font/woff2", false),
-            "png" => ("image/png", false),
-            "ico" => ("image/x-icon", false),
-            "txt" => ("text/plain; charset=utf-8", true),
-            _ => ("application/octet-stream", false),
-        };
+        let kind = media_type(key);
+        let compressible = ["text/", "application/json", "image/svg"].iter().any(|text| kind.starts_with(text));
         // A pin's name says what is in it.
         let forever = match key {
             Key::Pin(_) => true,
