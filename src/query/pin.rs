@@ -13,7 +13,7 @@
 //! [`rows_hash`]. So two workers that pin the same rows write the same name, and a pin with more rows or an earlier
 //! `received` has another one: nothing is ever written over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 
 use arrow::array::{ArrayRef, TimestampMillisecondArray};
@@ -181,9 +181,18 @@ impl Pins {
         self.handlers.get(handler).and_then(|traces| traces.get(&trace)).map_or(&[], Vec::as_slice)
     }
 
-    /// Every version of every pin of `trace`, whatever the handler.
+    /// Every version of every pin of `trace`, whatever the handler. For many traces see [`by_trace`](Self::by_trace).
     pub fn of_trace(&self, trace: TraceId) -> impl Iterator<Item = &PinKey> {
         self.handlers.values().filter_map(move |traces| traces.get(&trace)).flatten()
+    }
+
+    /// Every version of every pin, by trace.
+    pub fn by_trace(&self) -> HashMap<TraceId, Vec<&PinKey>> {
+        let mut by_trace: HashMap<TraceId, Vec<&PinKey>> = HashMap::new();
+        for version in self.iter() {
+            by_trace.entry(version.trace).or_default().push(version);
+        }
+        by_trace
     }
 
     /// Every pinned trace, each once.

@@ -20,7 +20,7 @@ mod whole;
 
 pub use sweep::forget;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
@@ -76,8 +76,8 @@ impl Completed {
 }
 
 /// Completes the pin of each of `wanted`: the whole trace, all services, from the blocks of `spans` (a listing that was
-/// begun after that of the entries which say that the trace must stay) and, where a parent is missing, from the pins of
-/// the trace under other handlers in `elsewhere`.
+/// begun after that of the entries which say that the trace must stay) and from its pins under other handlers in
+/// `elsewhere`.
 ///
 /// One that fails does not stop the others.
 ///
@@ -91,6 +91,7 @@ pub async fn complete(
     wanted: Vec<Wanted>,
 ) -> Result<Completed> {
     let mut done = Completed::default();
+    let elsewhere = elsewhere.by_trace();
     let mut by_trace: BTreeMap<TraceId, Vec<Wanted>> = BTreeMap::new();
     for pin in wanted {
         by_trace.entry(pin.trace).or_default().push(pin);
@@ -98,7 +99,7 @@ pub async fn complete(
     let mut traces: Vec<Vec<Wanted>> = by_trace.into_values().collect();
     while !traces.is_empty() {
         let chunk: Vec<Vec<Wanted>> = traces.split_off(traces.len().saturating_sub(TRACES_AT_A_TIME));
-        done.add(complete_some(desk, fence, spans, elsewhere, chunk).await?);
+        done.add(complete_some(desk, fence, spans, &elsewhere, chunk).await?);
     }
     Ok(done)
 }
@@ -107,7 +108,7 @@ async fn complete_some(
     desk: &Desk,
     fence: &Fence,
     spans: &View,
-    elsewhere: &Pins,
+    elsewhere: &HashMap<TraceId, Vec<&PinKey>>,
     chunk: Vec<Vec<Wanted>>,
 ) -> Result<Completed> {
     let mut traces = Traces::new();

@@ -42,11 +42,31 @@ fn on_a_small_disk(kilobytes: u32, script: &str) -> Option<Output> {
     Some(run(&format!("{mount}\n{script}")).unwrap())
 }
 
+/// What was told, but for the pages that found no room: whether they do depends on what expiry has freed by then.
+fn without_pages(told: &str) -> String {
+    let mut left = String::new();
+    let mut record = String::new();
+    for line in told.lines().chain(["exit"]) {
+        if !line.starts_with("  ") {
+            if record.contains("ERROR publish failed") {
+                assert!(record.contains(" [folder]/site/") && record.contains("No space left on device"), "{told}");
+            } else {
+                left.push_str(&record);
+            }
+            record.clear();
+        }
+        record.push_str(line);
+        record.push('\n');
+    }
+    left
+}
+
 #[test]
 fn what_does_not_fit_stays_in_the_inbox_and_is_told() {
     let script = r#"
-        mkdir "$STORE/inbox" && cp "$SAMPLES"/file/* "$STORE/inbox/"
-        ls "$STORE/inbox" >"$STORE/before" && "$PROGRAM" settings set keep_last=9 >/dev/null
+        # The pages stand already: nothing but what is indexed needs room.
+        "$PROGRAM" settings set keep_last=9 >/dev/null && "$PROGRAM" run --once >/dev/null
+        mkdir "$STORE/inbox" && cp "$SAMPLES"/file/* "$STORE/inbox/" && ls "$STORE/inbox" >"$STORE/before"
         # All the rest of the disk but some kilobytes: enough for heartbeats.
         head -c "$(($(df --output=avail -k "$STORE" | tail -1) * 1024 - 24576))" /dev/zero >"$STORE/filled"
         code=0; "$PROGRAM" run --once --name w-1 >/dev/null || code=$?
@@ -55,12 +75,6 @@ fn what_does_not_fit_stays_in_the_inbox_and_is_told() {
     "#;
     let Some(output) = on_a_small_disk(2048, script) else { return };
     insta::assert_snapshot!(told(&output), @"
-    [time] ERROR a round of index failed
-      write spans/shard=all/hour=[hour]/[ulid].parquet
-      create [folder]/spans/shard=all/hour=[hour]/[ulid].parquet
-      No space left on device (os error 28)
-      → make room; what is past goes meanwhile, if it needs no pin
-      in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects
     [time] ERROR a round of index failed
       write spans/shard=all/hour=[hour]/[ulid].parquet
       create [folder]/spans/shard=all/hour=[hour]/[ulid].parquet
@@ -89,7 +103,7 @@ fn a_full_disk_does_not_stop_what_needs_no_pin_from_going() {
         exit "$code"
     "#;
     let Some(output) = on_a_small_disk(2048, script) else { return };
-    insta::assert_snapshot!(told(&output), @"
+    insta::assert_snapshot!(without_pages(&told(&output)), @"
     [time] ERROR expire failed (1 of 3)
       expire entries [hour]
         expire entries 000-of-001

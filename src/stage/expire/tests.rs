@@ -220,6 +220,26 @@ async fn a_late_span_of_a_pinned_trace_joins_its_pin() {
     assert_eq!(world.spans_of(trace_id(1)).await, [span_id(1), span_id(2)].into());
 }
 
+/// An entry that arrives when its trace is pinned under another handler, and gone from the blocks: the pin under its own
+/// handler has the whole trace, too. Nothing in the late rows tells that others are missing: it is their root.
+#[tokio::test(start_paused = true)]
+async fn a_late_entry_of_a_trace_that_is_pinned_elsewhere_is_pinned_with_all_of_it() {
+    let world = World::new();
+    let called = Sent { parent: 1, service: "cart", ..Sent::request(1, 2, "/b", START + 1) };
+    world.send("first", &[called, Sent::inner(1, 3, 2, "db", START + 2)]);
+    world.take_in().await;
+    world.sleep(7 * DAY).await;
+    world.expire().await;
+    world.drain().await;
+    assert_eq!(world.bucket.paths("spans/"), [""; 0]);
+    world.send("late", &[Sent::request(1, 1, "/a", START)]);
+    world.drain().await;
+    let pinned = world.pinned().await;
+    let spans: Vec<&BTreeSet<SpanId>> = pinned.values().flat_map(BTreeMap::values).collect();
+    let all = BTreeSet::from([span_id(1), span_id(2), span_id(3)]);
+    assert_eq!(spans, [&all, &all], "{pinned:?}");
+}
+
 /// A service whose clock is broken for good: its rows have no possible time, and go by when they were received.
 #[tokio::test(start_paused = true)]
 async fn rows_without_a_possible_time_do_not_stay_for_ever() {
