@@ -10,6 +10,7 @@ use crate::error::{Report, Result, is_not_found, store_kind};
 use crate::farm::documents::Document;
 use crate::farm::settings::Settings;
 use crate::handler::catalogue::Catalogue;
+use crate::model::Hour;
 use crate::query::columns::Spans;
 use crate::query::{AT_A_TIME, Reader, pin};
 use crate::stage::Monitor;
@@ -69,7 +70,12 @@ async fn broken_pin(reader: &Reader, key: &PinKey) -> Result<Option<String>> {
     if (0..spans.len()).any(|row| spans.trace(row) != key.trace) {
         return Ok(Some("it holds spans of another trace".to_owned()));
     }
-    let holds_its_entry = (0..spans.len()).any(|row| spans.is_entry(row) && spans.placed(row).time_ns == key.start_ns);
+    let holds_its_entry = (0..spans.len()).filter(|row| spans.is_entry(*row)).any(|row| {
+        let placed = spans.placed(row);
+        // A row without a possible time counts by when it came. Of its copies the earliest stays, and the name may be of
+        // a later one that was met first.
+        placed.time_ns == key.start_ns || placed.hour == Hour::EPOCH && placed.time_ns <= key.start_ns
+    });
     Ok((!holds_its_entry).then(|| format!("it holds no entry of {}, for which it stands", key.handler)))
 }
 
