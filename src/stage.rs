@@ -24,6 +24,7 @@ pub mod forget;
 pub mod index;
 mod item;
 pub mod ledger;
+pub mod pace;
 pub mod pins;
 pub mod publish;
 pub mod quarantine;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use fence::{Fence, Fenced};
 pub use ledger::Ledger;
+pub use pace::Pace;
 
 use crate::clock::Clock;
 use crate::error::{Account, Report, Result};
@@ -84,6 +86,8 @@ pub struct Desk {
     pub worker: WorkerName,
     /// The program that guards `publish_command` (this one: `tracefarm guard`); none: the worker may not run it.
     pub guard: Option<Arc<Path>>,
+    /// How soon it takes what comes.
+    pub pace: Pace,
 }
 
 impl Desk {

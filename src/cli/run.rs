@@ -20,6 +20,7 @@ use crate::farm::record::{Memory, Record};
 use crate::farm::settings::Span;
 use crate::farm::worker::{GaveUp, Options, Summary, Worker, WouldExpire};
 use crate::model::WorkerName;
+use crate::stage::Pace;
 use crate::store::Store;
 use crate::task;
 
@@ -123,6 +124,7 @@ impl Args {
                 true => Some(guard::program()?),
                 false => None,
             },
+            pace: Pace::default(),
         };
         if !self.dry_run {
             begin_settings(session, &store).await?;
@@ -161,7 +163,7 @@ pub async fn work(worker: Worker, output: out::Output) -> Result<Exit> {
 }
 
 /// The ends of a worker that have codes of their own.
-fn ended(report: Report) -> Result<Exit> {
+pub fn ended(report: Report) -> Result<Exit> {
     if let Some(would) = find::<WouldExpire>(&report) {
         complain(&would.to_string());
         return Ok(Exit::NeedsYes);
@@ -200,7 +202,7 @@ pub async fn stopped_by_signals(stop: CancellationToken) -> Result<()> {
     std::process::exit(Exit::Interrupted as i32)
 }
 
-fn named(name: Option<&str>) -> Result<WorkerName, Mistake> {
+pub fn named(name: Option<&str>) -> Result<WorkerName, Mistake> {
     let name = name.map_or_else(host_and_process, str::to_owned);
     name.parse().map_err(|error: crate::model::ParseError| Mistake(error.to_string()))
 }

@@ -16,7 +16,7 @@
 //! An instance whose own network or credentials are broken looks from inside like a store that is down: it gives up by
 //! itself again and again, and `status` shows it as gone.
 
-mod metrics;
+pub(crate) mod metrics;
 pub mod server;
 pub mod systemd;
 

@@ -28,7 +28,9 @@ use crate::clock::Clock;
 use crate::error::{Mistake, Report, Result, find, report, told};
 use crate::handler::catalogue::Catalogue;
 use crate::model::{Hour, Table, WorkerName};
-use crate::stage::{Desk, Inbox, Monitor, Round, StageReport, Unwatched, compact, expire, forget, index, publish};
+use crate::stage::{
+    Desk, Inbox, Monitor, Pace, Round, StageReport, Unwatched, compact, expire, forget, index, publish,
+};
 use crate::store::{Key, Prefix, Stage, Store};
 use crate::table::read::Blocks;
 use crate::task;
@@ -40,10 +42,6 @@ const PEERS_EVERY: Duration = Duration::from_secs(10);
 const SETTINGS_EVERY: Duration = Duration::from_secs(60);
 /// Expiry, and what else is done now and then.
 const HOURLY: Duration = Duration::from_secs(3600);
-/// The pause when there is nothing to do, doubled each time …
-const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
-/// … up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A stage that lists the blocks and finds nothing to do is asked again after this time: nothing that it waits for
 /// happens more often, and listings are most of what an idle farm costs.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -73,6 +71,8 @@ pub struct Options {
     pub peers: Provider,
     /// The store's `publish_command` may be run, guarded by this program's command `guard`.
     pub guard: Option<PathBuf>,
+    /// How soon it takes what comes.
+    pub pace: Pace,
 }
 
 impl Options {
@@ -87,6 +87,7 @@ impl Options {
             yes: false,
             peers: Provider::Store,
             guard: None,
+            pace: Pace::default(),
         }
     }
 }
@@ -264,6 +265,7 @@ impl Worker {
             file_bytes: compact::FILE_BYTES,
             worker: self.options.name.clone(),
             guard: self.options.guard.as_deref().map(Arc::from),
+            pace: self.options.pace.clone(),
         }
     }
 }
@@ -336,7 +338,8 @@ impl<'a> Shift<'a> {
     }
 
     async fn work(&mut self) -> Result<()> {
-        let mut pause = SHORTEST_PAUSE;
+        let pace = &self.worker.options.pace;
+        let mut pause = pace.shortest_pause;
         let mut failing = 0;
         while !self.stop.is_cancelled() {
             let cycle = self.cycle().await?;
@@ -346,7 +349,10 @@ impl<'a> Shift<'a> {
                 return Err(report!(GaveUp::Failing).into_dynamic());
             }
             if cycle.did_something || cycle.regrouped {
-                pause = SHORTEST_PAUSE;
+                pause = pace.shortest_pause;
+                if !pace.breath.is_zero() {
+                    self.worker.clock.sleep(pace.breath).await;
+                }
                 continue;
             }
             // What failed is in the summary; another run tries it again. What could not be done because the store
@@ -365,10 +371,11 @@ impl<'a> Shift<'a> {
                 continue;
             }
             tokio::select! {
-                () = self.worker.clock.sleep(pause.min(self.rest()).max(SHORTEST_PAUSE)) => {}
+                () = self.worker.clock.sleep(pause.min(self.rest()).max(pace.shortest_pause)) => {}
+                () = pace.came.notified() => {}
                 () = self.stop.cancelled() => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(pace.longest_pause);
         }
         Ok(())
     }
@@ -399,6 +406,13 @@ impl<'a> Shift<'a> {
             // once would see its inputs beside it. The store's time is known to a second on clouds.
             let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
             self.worker.clock.sleep(Duration::from_millis(tie)).await;
+            // What came meanwhile is not to wait for another cycle.
+            if self.worker.options.pace.is_eager() && !cycle.regrouped {
+                self.stage(Stage::Index, &mut cycle, index::run).await;
+            }
+        }
+        if self.worker.options.pace.is_eager() && cycle.did_something {
+            self.rested.remove(&Stage::Publish);
         }
         if cycle.regrouped {
             return Ok(cycle);
@@ -461,7 +475,7 @@ impl<'a> Shift<'a> {
     fn rest(&self) -> Duration {
         let now = self.worker.clock.monotonic();
         let rests = self.rested.iter().map(|(stage, since)| (*since + self.look_every(*stage)).saturating_sub(now));
-        rests.max().unwrap_or(LONGEST_PAUSE)
+        rests.max().unwrap_or(self.worker.options.pace.longest_pause)
     }
 
     /// Runs a stage until it has nothing more to do at once (`--once`) or for one round.

@@ -86,7 +86,8 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
     let settle = if desk.inbox.grows() { desk.settings.settle_growing } else { desk.settings.settle };
     let facts = Facts {
         now,
-        settle: settle.0,
+        settle: desk.pace.settle.unwrap_or(settle.0),
+        batch_age: desk.pace.batch_age,
         once: desk.once,
         until: round.until,
         batch_bytes: desk.settings.batch_bytes,

@@ -55,7 +55,8 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     };
     let count = *desk.settings.shards.at(Hour::of(now));
     let written = round.pages.written(&desk.store).await?;
-    let every = plan::publish_every(&desk.settings, written.handlers(count));
+    let every = desk.pace.publish_every;
+    let every = every.unwrap_or_else(|| plan::publish_every(&desk.settings, written.handlers(count)));
     let began = desk.clock.monotonic();
     let looked = round.pages.looked(began);
     let ages = written.parts.iter().map(|(shard, (object, _))| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Desk, Inbox, Round, StageReport, compact, expire, index, publish};
+use super::{Desk, Inbox, Pace, Round, StageReport, compact, expire, index, publish};
 use crate::clock::Clock;
 use crate::farm::Settings;
 use crate::farm::heartbeat::Heart;
@@ -83,6 +83,7 @@ impl World {
             file_bytes: compact::FILE_BYTES,
             worker: name,
             guard: None,
+            pace: Pace::default(),
         };
         At { round: Round::alone(&self.clock), desk }
     }

@@ -17,7 +17,7 @@ use tracefarm::handler::{self, Rules};
 use tracefarm::otlp::redact::Redact;
 use tracefarm::otlp::{Limits, ObjectDecoder, SpanRows};
 use tracefarm::query::Reader;
-use tracefarm::stage::{Desk, Inbox, Round, StageReport, compact, expire, forget, index, publish};
+use tracefarm::stage::{Desk, Inbox, Pace, Round, StageReport, compact, expire, forget, index, publish};
 use tracefarm::store::fault::Client;
 use tracefarm::store::{Stage, Store};
 use tracefarm::table::read::Blocks;
@@ -81,6 +81,7 @@ impl Boot {
             file_bytes: compact::FILE_BYTES,
             worker: name.parse().unwrap(),
             guard: None,
+            pace: Pace::default(),
         };
         let round = Round::alone(clock);
         Ok(Self { clock: clock.clone(), store, heart, desk, round })

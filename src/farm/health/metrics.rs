@@ -104,14 +104,7 @@ impl Collector for Worker {
             summary.dollars,
         )?;
 
-        page.gauge("process_start_time_seconds", "When the process started, since 1970", self.started)?;
-        let processor = self.clock.processor().as_secs_f64();
-        page.counter("process_cpu_seconds", "Processor time of all threads", processor)?;
-        if let Some(Memory { bytes, peak_bytes }) = Memory::now() {
-            page.gauge("process_resident_memory_bytes", "Resident memory", bytes as f64)?;
-            page.gauge("tracefarm_peak_memory_bytes", "The most resident memory at a time", peak_bytes as f64)?;
-        }
-        Ok(())
+        page.process(&self.clock, self.started)
     }
 }
 
@@ -149,21 +142,32 @@ const OF_REQUESTS: [Counted<Tally, u64>; 4] = [
 ];
 
 /// The page, as it grows.
-struct Page<'a>(DescriptorEncoder<'a>);
+pub(crate) struct Page<'a>(pub DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> Result {
+    /// What is told of every process; `started` in seconds since 1970.
+    pub(crate) fn process(&mut self, clock: &Clock, started: f64) -> Result {
+        self.gauge("process_start_time_seconds", "When the process started, since 1970", started)?;
+        self.counter("process_cpu_seconds", "Processor time of all threads", clock.processor().as_secs_f64())?;
+        if let Some(Memory { bytes, peak_bytes }) = Memory::now() {
+            self.gauge("process_resident_memory_bytes", "Resident memory", bytes as f64)?;
+            self.gauge("tracefarm_peak_memory_bytes", "The most resident memory at a time", peak_bytes as f64)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) -> Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
     }
 
     /// The name gets `_total` at its end.
-    fn counter(&mut self, name: &str, help: &str, value: f64) -> Result {
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: f64) -> Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
     }
 
-    fn family<L: EncodeLabelSet>(
+    pub(crate) fn family<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,

@@ -49,14 +49,48 @@ pub async fn listen(address: &str) -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// Answers until it is dropped.
+/// What can be asked about a process.
+pub trait Vital: Sync {
+    /// How it is.
+    fn health(&self) -> Health;
+
+    /// Its numbers, as Prometheus reads them.
+    ///
+    /// # Errors
+    /// None that is known.
+    fn metrics(&self) -> Result<String, std::fmt::Error>;
+}
+
+/// The worker of this process.
+struct OfWorker {
+    record: Record,
+    metrics: metrics::Metrics,
+    clock: Clock,
+}
+
+impl Vital for OfWorker {
+    fn health(&self) -> Health {
+        Health::of(&self.record.watch(), self.clock.monotonic())
+    }
+
+    fn metrics(&self) -> Result<String, std::fmt::Error> {
+        self.metrics.text()
+    }
+}
+
+/// Answers for a worker until it is dropped.
 pub async fn serve(listener: TcpListener, record: Record, clock: Clock) -> Result<()> {
     let metrics = metrics::Metrics::new(record.clone(), clock.clone());
+    serve_of(listener, OfWorker { record, metrics, clock: clock.clone() }, clock).await
+}
+
+/// Answers for `vital` until it is dropped.
+pub async fn serve_of(listener: TcpListener, vital: impl Vital, clock: Clock) -> Result<()> {
     let mut open = FuturesUnordered::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if open.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => open.push(converse(stream, &record, &metrics, &clock)),
+                Ok((stream, _)) => open.push(converse(stream, &vital, &clock)),
                 // No more files may be open, or the client went away: the next one may have more luck.
                 Err(error) => {
                     tracing::debug!("a health check was not accepted: {error}");
@@ -69,9 +103,9 @@ pub async fn serve(listener: TcpListener, record: Record, clock: Clock) -> Resul
 }
 
 /// One connection: one request, one answer.
-async fn converse(stream: TcpStream, record: &Record, metrics: &metrics::Metrics, clock: &Clock) {
+async fn converse(stream: TcpStream, vital: &impl Vital, clock: &Clock) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), record, metrics, clock);
+        let answer = answer(request.method(), request.uri().path(), vital);
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     let connection = http1::Builder::new()
@@ -87,23 +121,17 @@ async fn converse(stream: TcpStream, record: &Record, metrics: &metrics::Metrics
     }
 }
 
-fn answer(
-    method: &Method,
-    path: &str,
-    record: &Record,
-    metrics: &metrics::Metrics,
-    clock: &Clock,
-) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, vital: &impl Vital) -> Response<Full<Bytes>> {
     let (status, kind, body) = match path {
         "/healthz" | "/metrics" if !matches!(*method, Method::GET | Method::HEAD) => {
             (StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", "GET or HEAD\n".to_owned())
         }
         "/healthz" => {
-            let health = Health::of(&record.watch(), clock.monotonic());
+            let health = vital.health();
             let status = if health.is_content() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             (status, "application/json", serde_json::to_string(&health).unwrap_or_default() + "\n")
         }
-        "/metrics" => match metrics.text() {
+        "/metrics" => match vital.metrics() {
             Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", format!("{error}\n")),
         },

@@ -10,9 +10,6 @@ use crate::farm::strikes::DEADLY;
 use crate::store::Object;
 use crate::table::view::has_stood;
 
-/// A batch is begun when its oldest object has waited this long, or when there is enough for a full one.
-const BATCH_AGE: Duration = Duration::from_secs(60);
-
 /// How much larger objects are once decompressed, for want of knowing: gzip'd OTLP grows six- to tenfold.
 const GROWTH: u64 = 8;
 
@@ -25,6 +22,8 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// Objects younger than this are left alone.
     pub settle: Duration,
+    /// A batch is begun when its oldest object has waited this long, or when there is enough for a full one.
+    pub batch_age: Duration,
     /// `--once`: nothing waits.
     pub once: bool,
     /// Objects that changed later are left (`--once`: what is there when it begins).
@@ -125,7 +124,7 @@ impl Plan {
         }
         let oldest = plan.items().map(|item| item.object.modified).min();
         let enough = plan.bytes().saturating_mul(GROWTH) >= facts.batch_bytes;
-        plan.due = facts.once || enough || oldest.is_some_and(|oldest| has_stood(oldest, facts.now, BATCH_AGE));
+        plan.due = facts.once || enough || oldest.is_some_and(|oldest| has_waited(oldest, facts.now, facts.batch_age));
         plan
     }
 
@@ -159,11 +158,16 @@ impl Plan {
     }
 }
 
+/// As [`has_stood`]; no time at all has always passed, however far the clocks are apart.
+fn has_waited(since: Timestamp, now: Timestamp, time: Duration) -> bool {
+    time.is_zero() || has_stood(since, now, time)
+}
+
 fn why_not(path: &str, object: &Object, facts: &Facts<'_>) -> Option<Why> {
     let unfinished = is_unfinished(path) && !has_stood(object.modified, facts.now, UNFINISHED_FOR);
     let young = match facts.until {
         Some(until) => object.modified > until,
-        None => !facts.once && !has_stood(object.modified, facts.now, facts.settle),
+        None => !facts.once && !has_waited(object.modified, facts.now, facts.settle),
     };
     if (facts.indexed)(object) {
         Some(Why::Indexed)
@@ -214,6 +218,7 @@ mod tests {
         Facts {
             now: Timestamp::from_second(now).unwrap(),
             settle: Duration::from_secs(10),
+            batch_age: Duration::from_secs(60),
             once: false,
             until: None,
             batch_bytes: 1 << 20,
@@ -257,6 +262,9 @@ mod tests {
         assert!(plan.due, "enough for a batch");
         let plan = Plan::new(listing(), &Facts { once: true, ..facts(1_000) });
         assert_eq!((plan.objects.len(), plan.due), (2, true), "nothing waits");
+        let eager = Facts { settle: Duration::ZERO, batch_age: Duration::ZERO, ..facts(1_000) };
+        let plan = Plan::new(listing(), &eager);
+        assert_eq!((plan.objects.len(), plan.due), (2, true), "also what is dated after the clock");
     }
 
     #[test]

@@ -98,7 +98,8 @@ async fn a_worker_that_is_stuck_is_503_with_the_reason() {
     let clock = clock();
     let record = Record::new(clock.clone());
     let metrics = metrics::Metrics::new(record.clone(), clock.clone());
-    let judged = || answer(&Method::GET, "/healthz", &record, &metrics, &clock);
+    let vital = OfWorker { record: record.clone(), metrics, clock: clock.clone() };
+    let judged = || answer(&Method::GET, "/healthz", &vital);
     record.watched(clock.monotonic());
     record.beat();
     assert_eq!(judged().status(), StatusCode::OK);
@@ -108,7 +109,7 @@ async fn a_worker_that_is_stuck_is_503_with_the_reason() {
     let Ok(body) = http_body_util::BodyExt::collect(judged().into_body()).await;
     let reason = r#"{"status":"stuck","reason":"blocked (between stages): the watchdog has not looked for 3 minutes"}"#;
     assert_eq!(body.to_bytes(), format!("{reason}\n"));
-    assert!(metrics.text().unwrap().contains("tracefarm_healthy 0.0\n"));
+    assert!(vital.metrics().unwrap().contains("tracefarm_healthy 0.0\n"));
 }
 
 /// Clients that say nothing have all connections; they are hung up on, and the next one is answered.
