@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod demo;
+mod dev;
 mod exit;
 mod explain;
 mod forget;
@@ -14,6 +15,7 @@ mod not_found;
 pub mod out;
 mod progress;
 mod rebuild;
+mod receive;
 mod run;
 mod search;
 mod serve;
@@ -54,7 +56,9 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Demo(demo::Args),
+    Dev(dev::Args),
     Run(run::Args),
+    Receive(receive::Args),
     Handlers(handlers::Args),
     NotFound(not_found::Args),
     Serve(serve::Args),
@@ -76,7 +80,9 @@ impl Command {
     async fn run(self, session: &Session) -> Result<Exit> {
         match self {
             Self::Demo(args) => args.run(session).await,
+            Self::Dev(args) => args.run(session).await,
             Self::Run(args) => args.run(session).await,
+            Self::Receive(args) => args.run(session).await,
             Self::Handlers(args) => args.run(session).await,
             Self::NotFound(args) => args.run(session).await,
             Self::Serve(args) => args.run(session).await,

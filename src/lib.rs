@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The way of the data is the order of the modules: [`otlp`] → [`handler`] → [`table`] → [`store`], driven by
-//! [`stage`], shared out by [`farm`], read by [`query`] and [`serve`]. Arrows go one way: nothing below knows `stage`,
+//! [`stage`], shared out by [`farm`], read by [`query`] and [`serve`]; [`receive`] fills the inbox. Arrows go one way: nothing below knows `stage`,
 //! `farm`, `serve` or `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`] knows a terminal.
 
 // What cannot fail says so with `#[expect(clippy::unwrap_used, reason = "…")]`; only the command line prints.
@@ -21,6 +21,7 @@ pub mod handler;
 pub mod model;
 pub mod otlp;
 pub mod query;
+pub mod receive;
 pub mod serve;
 pub mod site;
 pub mod stage;

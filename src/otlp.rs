@@ -59,6 +59,7 @@ mod lines;
 mod promote;
 mod protobuf;
 pub mod redact;
+pub mod request;
 pub mod rows;
 mod sink;
 mod sniff;

@@ -122,10 +122,14 @@ fn routes(farm: &Farm, most: Most) -> Router {
 }
 
 /// A panic is a bug, and one request's: the others go on.
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
-    use axum::response::IntoResponse;
+pub(crate) fn tell_panic(panic: &(dyn std::any::Any + Send)) {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     tracing::error!("a request failed: a panic: {}", text.unwrap_or_default());
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    tell_panic(&*panic);
     Failure::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the request failed: the server's log says why")
         .into_response()
 }

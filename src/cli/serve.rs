@@ -1,8 +1,9 @@
 //! `tracefarm serve`
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use axum::Router;
 use axum::http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
@@ -10,16 +11,18 @@ use super::run::stopped_by_signals;
 use super::{Exit, Session, out};
 use crate::error::{Mistake, Result, ResultExt};
 use crate::farm::Settings;
+use crate::receive::{self, Receiver};
 use crate::serve::farm::Farm;
 use crate::serve::guard::{self, Token};
+use crate::serve::listen::Speaks;
 use crate::serve::{self, Options, listen};
 use crate::store::Stage;
 use crate::task;
 
 /// How much memory footers, digests and names are kept in: those of some hundred thousand blocks.
-const KEPT_BYTES: usize = 128 << 20;
+pub const KEPT_BYTES: usize = 128 << 20;
 
-/// Serve pages, Jaeger's query API and metrics of a store; reads only
+/// Serve pages, Jaeger's query API and metrics of a store; reads only, but for --receive
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Pages are at /site/; /api/trace/ID and /api/search answer as `get -o otlp-json` and `search -o json`;
@@ -60,9 +63,13 @@ pub struct Args {
     /// How many handlers /metrics tells apart, the busiest first; the others of a service are summed up
     #[arg(long, value_name = "N", default_value_t = 1000, env = "TRACEFARM_METRICS_HANDLERS", hide_env_values = true)]
     metrics_handlers: usize,
+    /// Take OTLP over HTTP at /v1/traces, too, into the inbox, as `tracefarm receive` does
+    #[arg(long, env = "TRACEFARM_SERVE_RECEIVE", hide_env_values = true, value_parser = out::boolish())]
+    receive: bool,
 }
 
-fn origin(text: &str) -> Result<HeaderValue, String> {
+/// Parses an origin.
+pub fn origin(text: &str) -> Result<HeaderValue, String> {
     let wrong = || "an origin is a scheme and a host: https://example.org, http://localhost:3000".to_owned();
     let (_, host) =
         text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")).ok_or_else(wrong)?;
@@ -72,38 +79,61 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| wrong())
 }
 
+/// The token that clients must know, if one is named.
+pub fn token(file: Option<&Path>, secret: Option<&str>) -> Result<Option<Token>, Mistake> {
+    let read = file.map(|path| {
+        std::fs::read_to_string(path)
+            .map_err(|error| Mistake(format!("cannot read the token in {}: {error}", path.display())))
+    });
+    let read = read.transpose()?;
+    read.as_deref().or(secret).map(Token::new).transpose()
+}
+
 impl Args {
     /// Serves until it is stopped.
     pub async fn run(self, session: &Session) -> Result<Exit> {
-        let store = session.reader().await?.for_stage(Stage::Read);
+        let store = match self.receive {
+            true => session.writer().await?,
+            false => session.reader().await?,
+        };
+        let store = store.for_stage(Stage::Read);
         // What cannot be read at all is told now, and not to the first who asks.
         Settings::load(&store).await?;
-        let secret = match (&self.token_file, self.token) {
-            (Some(path), _) => Some(
-                std::fs::read_to_string(path)
-                    .map_err(|error| Mistake(format!("cannot read the token in {}: {error}", path.display())))?,
-            ),
-            (None, token) => token,
-        };
-        let token = secret.as_deref().map(Token::new).transpose()?;
+        let token = token(self.token_file.as_deref(), self.token.as_deref())?;
         let is_open = token.is_none() && !self.listen.ip().is_loopback();
         let listener = listen::bind(self.listen).await?;
         let address = listener.local_addr().context("tell where the server listens")?;
-        let options = Options {
-            hosts: guard::hosts(address, &self.hosts),
-            token,
-            origins: self.origins,
-            metrics_handlers: self.metrics_handlers,
+        let hosts = guard::hosts(address, &self.hosts);
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let (taken, batcher) = match self.receive {
+            true => {
+                let (hosts, token, origins) = (hosts.clone(), token.clone(), self.origins.clone());
+                let options = receive::Options { hosts, token, origins, ..receive::Options::default() };
+                let (receiver, batcher) = Receiver::new(store.clone(), session.clock.clone(), options);
+                (receive::http::routes(&receiver), Some(batcher))
+            }
+            false => (Router::new(), None),
         };
+        let options = Options { hosts, token, origins: self.origins, metrics_handlers: self.metrics_handlers };
         let farm = Farm::new(store, session.clock.clone(), KEPT_BYTES);
-        let router = serve::router(&farm, options);
-        let stop = CancellationToken::new();
+        let router = serve::router(&farm, options).merge(taken);
         let signals = task::spawn(stopped_by_signals(stop.clone()));
         if is_open {
             tracing::warn!(%address, "whoever reaches this address can read every trace: --token-file asks for a token");
         }
         out::print(&format!("Serving {} at http://{address}/", farm.store().url()))?;
-        listen::serve(listener, router, listen::Limits::default(), &session.clock, &stop).await?;
+        let serving = async {
+            listen::serve(listener, Speaks::Http1, router, listen::Limits::default(), &session.clock, &stop).await?;
+            end.cancel();
+            Ok(())
+        };
+        let writing = async {
+            match batcher {
+                Some(batcher) => batcher.run(&stop, &end, || {}).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(serving, writing)?;
         drop(signals);
         Ok(Exit::Done)
     }

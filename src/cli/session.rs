@@ -145,7 +145,8 @@ impl Session {
         self.open(&OpenOptions { read_only: true, ..self.options() }).await
     }
 
-    fn options(&self) -> OpenOptions {
+    /// How stores are opened to write.
+    pub fn options(&self) -> OpenOptions {
         OpenOptions {
             patience: Patience::default().times(self.global.patience.unwrap_or(1.0)),
             ..OpenOptions::default()

@@ -427,7 +427,7 @@ impl<R: Read> ObjectDecoder<R> {
 }
 
 /// Reads a message that is all there.
-fn one_message(sink: &mut Sink<'_>, mut place: Place, bytes: &[u8], format: Format) {
+pub(super) fn one_message(sink: &mut Sink<'_>, mut place: Place, bytes: &[u8], format: Format) {
     match format {
         Format::Json => documents(sink, place, bytes),
         Format::Protobuf => {

@@ -83,7 +83,7 @@ impl Token {
 
     /// Whether a request knows it: as a bearer's token, or as the password of anybody. The second is what browsers can
     /// be asked for, so that pages need no form, no cookie and no session.
-    fn is_known(&self, headers: &HeaderMap) -> bool {
+    pub fn is_known(&self, headers: &HeaderMap) -> bool {
         let Some(said) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
         let Some((scheme, said)) = said.split_once(' ') else { return false };
         if scheme.eq_ignore_ascii_case("bearer") {
@@ -142,7 +142,7 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Response> {
 }
 
 /// The name under which the server is asked, without its port, if there is exactly one.
-fn host(headers: &HeaderMap) -> Option<String> {
+pub fn host(headers: &HeaderMap) -> Option<String> {
     let mut all = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (all.next(), all.next()) else { return None };
     let host = host.to_str().ok()?.to_ascii_lowercase();

@@ -1,6 +1,6 @@
 //! Listening: connections taken in, bounded in number and in what each may hold, and let go gently.
 //!
-//! Knows HTTP/1.1 and nothing of what is served. A connection costs a task and at most [`Limits::header_bytes`] of
+//! Knows HTTP/1.1, or HTTP/2 for gRPC, and nothing of what is served. A connection costs a task and at most [`Limits::header_bytes`] of
 //! buffers; one that is slow to say what it wants ([`Limits::header_time`], also between two requests), or to take its
 //! answer ([`Limits::write_time`]), is closed. What a request may cost is [`super::guard`]'s affair.
 
@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::map_request;
 use futures::StreamExt;
+use futures::future::Either;
 use futures::stream::FuturesUnordered;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -31,6 +34,9 @@ const REST: Duration = Duration::from_millis(100);
 /// How many connections wait in the system's queue, as far as the system allows. One that finds it full is tried again by
 /// its client's system after a second, and then ever later.
 const QUEUE: u32 = 4096;
+
+/// How many requests an HTTP/2 connection has in hand at a time; the client keeps others back.
+const STREAMS: u32 = 256;
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +83,15 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
     Ok(listen().map_err(|error: io::Error| Mistake(format!("cannot listen at {address}: {error}")))?)
 }
 
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2 without TLS, from the first byte: what clients of gRPC speak.
+    Http2,
+}
+
 /// Serves `router` until `stop`: then no connection is taken in, idle ones are closed, and requests in hand have
 /// [`Limits::stop_time`] to end.
 ///
@@ -84,6 +99,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 /// If the limits of the process cannot be told.
 pub async fn serve(
     listener: TcpListener,
+    speaks: Speaks,
     router: Router,
     limits: Limits,
     clock: &Clock,
@@ -111,7 +127,10 @@ pub async fn serve(
         match taken {
             Ok((stream, peer)) => {
                 failing = false;
-                let connection = graceful.watch(connection(stream, router.clone(), &limits));
+                let connection = match speaks {
+                    Speaks::Http1 => Either::Left(graceful.watch(connection(stream, router.clone(), &limits))),
+                    Speaks::Http2 => Either::Right(connection2(stream, router.clone(), &limits, &graceful, clock)),
+                };
                 open.push(
                     task::spawn(async move {
                         if let Err(error) = connection.await {
@@ -159,6 +178,49 @@ fn connection(stream: TcpStream, router: Router, limits: &Limits) -> Connection 
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(16 << 10))
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+}
+
+/// An HTTP/2 connection until its end. It is asked now and then whether it lives, and closed if it says nothing.
+fn connection2(
+    stream: TcpStream,
+    router: Router,
+    limits: &Limits,
+    graceful: &GracefulShutdown,
+    clock: &Clock,
+) -> impl Future<Output = hyper::Result<()>> + use<> {
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_time));
+    // Longer than it takes to be asked, and to answer.
+    stream.set_read_timeout(Some(limits.header_time * 3));
+    let asked = CancellationToken::new();
+    let router = {
+        let asked = asked.clone();
+        router.layer(map_request(move |request: Request| {
+            asked.cancel();
+            std::future::ready(request)
+        }))
+    };
+    // A stream's task ends with its connection.
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(limits.header_time)
+        .keep_alive_timeout(limits.header_time)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    let connection = graceful.watch(connection);
+    let (clock, time) = (clock.clone(), limits.header_time);
+    async move {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = &mut connection => return ended,
+            () = asked.cancelled() => {}
+            // Whoever has not asked for anything by now is not waited for.
+            () = clock.sleep(time) => return Ok(()),
+        }
+        connection.await
+    }
 }
 
 /// Errors of one connection: the next may be well.

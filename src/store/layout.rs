@@ -188,6 +188,11 @@ pub(super) fn is_kept(top: &str) -> bool {
 }
 
 impl Key {
+    /// `inbox/received/<ulid>.otlp.zst`: what a receiver took in at a time; written once, under a name of its own.
+    pub fn received(name: Ulid) -> Self {
+        Self::Inbox(format!("received/{name}.otlp.zst"))
+    }
+
     /// Its path within the store.
     pub fn path(&self) -> String {
         self.to_string()

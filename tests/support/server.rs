@@ -166,3 +166,32 @@ fn joined(mut rest: &[u8]) -> Vec<u8> {
     }
     body
 }
+
+/// The pages of a server that somebody else started.
+pub struct Page(pub SocketAddr);
+
+impl Page {
+    pub fn get(&self, target: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.0).unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        parsed(&answer)
+    }
+
+    /// Whether a trace is among those of some handler, whole.
+    pub fn shows(&self, trace: &str) -> bool {
+        let list = self.get("/site/handlers.json");
+        if list.status != 200 {
+            return false;
+        }
+        let list = list.json();
+        list["handlers"].as_array().unwrap().iter().any(|row| {
+            let traces = self.get(&format!("/site/handlers/{}/traces.json.gz", row["id"].as_str().unwrap()));
+            let mut text = String::new();
+            let read = flate2::read::MultiGzDecoder::new(&traces.body[..]).read_to_string(&mut text);
+            read.is_ok() && text.contains(trace)
+        })
+    }
+}

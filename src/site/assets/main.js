@@ -32,8 +32,8 @@ const PAGES = { handlers, handler, trace, "not-found": notFound, farm };
 /** Until then a page is expected to be there, and nothing is said. */
 const PATIENCE_MS = 200;
 
-/** Workers publish every minute at most. */
-const REFRESH_MS = 60_000;
+/** Workers publish every minute at most; that of `tracefarm dev`, which says so in its pages' address, at once. */
+const REFRESH_MS = new URLSearchParams(location.search).has("live") ? 1_000 : 60_000;
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const tools = /** @type {HTMLElement} */ (document.getElementById("tools"));

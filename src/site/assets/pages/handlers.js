@@ -246,7 +246,8 @@ export async function handlers(route, signal) {
     },
     async refresh() {
       const fresh = await read(signal);
-      if (fresh.written_ms === written_ms && fresh.body.handlers.length === body.handlers.length) return;
+      // Times are told in seconds.
+      if (fresh.written_ms === written_ms && JSON.stringify(fresh.body) === JSON.stringify(body)) return;
       ({ body, written_ms } = fresh);
       fillServices();
       choose();

@@ -1,0 +1,231 @@
+//! `tracefarm receive`
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use bytesize::ByteSize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::run::stopped_by_signals;
+use super::serve::{origin, token};
+use super::{Exit, Session, out};
+use crate::clock::Clock;
+use crate::error::{Mistake, Result, ResultExt};
+use crate::farm::Settings;
+use crate::farm::health::server;
+use crate::farm::settings::Span;
+use crate::otlp::Limits;
+use crate::receive::{Options, Receiver, grpc, http, metrics};
+use crate::serve::guard;
+use crate::serve::listen::{self, Speaks};
+use crate::task;
+
+/// Receive OTLP over HTTP and gRPC into the inbox; answers when it is durable
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Traces are taken at /v1/traces (protobuf or JSON, plain, gzip or zstd) and by gRPC. What is answered with
+success stands in the store. Requests are written together: an object each --batch-time, or sooner when
+--batch-size has come. Who cannot be served now is told to come again (429, 503, UNAVAILABLE). Whoever can
+reach the receiver can write traces: without --token or --token-file let only those reach it who may. It
+speaks HTTP; TLS is a proxy's work. Any number of receivers may run; SIGTERM lets one answer and end.")]
+pub struct Args {
+    #[command(flatten)]
+    at: Endpoints,
+    /// A file with the token that clients must send: `authorization: Bearer TOKEN`
+    #[arg(long, value_name = "FILE", env = "TRACEFARM_TOKEN_FILE", hide_env_values = true, conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The token itself: in the environment rather than here, where others see it
+    #[arg(long, value_name = "SECRET", env = "TRACEFARM_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// How long the first request of a batch waits for others: what an answer takes, and how often objects are written
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = super::span,
+        default_value = "500ms",
+        env = "TRACEFARM_BATCH_TIME",
+        hide_env_values = true
+    )]
+    batch_time: Span,
+    /// A batch is written at once when it has so many bytes, unpacked
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", env = "TRACEFARM_BATCH_SIZE", hide_env_values = true)]
+    batch_size: ByteSize,
+    /// The largest request, unpacked
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", env = "TRACEFARM_MAX_REQUEST", hide_env_values = true)]
+    max_request: ByteSize,
+    /// What all requests that wait may hold together; who would be beyond is told to come again
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", env = "TRACEFARM_MEMORY", hide_env_values = true)]
+    memory: ByteSize,
+    /// Answer /healthz and /metrics (Prometheus) there, eg 0.0.0.0:8079 [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT", env = "TRACEFARM_HEALTH", hide_env_values = true)]
+    health: Option<String>,
+}
+
+/// Where OTLP is taken.
+#[derive(clap::Args, Debug)]
+pub struct Endpoints {
+    /// Where OTLP over HTTP is taken, or `none`; port 0 is a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:4318",
+        env = "TRACEFARM_HTTP",
+        hide_env_values = true
+    )]
+    http: Endpoint,
+    /// Where OTLP over gRPC is taken, or `none`
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:4317",
+        env = "TRACEFARM_GRPC",
+        hide_env_values = true
+    )]
+    grpc: Endpoint,
+    /// A name under which clients know the server; may be said again. With one, or on a loopback address, requests over
+    /// HTTP under any other name but localhost are refused
+    #[arg(long = "host", value_name = "NAME", env = "TRACEFARM_HOST", hide_env_values = true, value_delimiter = ',')]
+    pub hosts: Vec<String>,
+    /// An origin, as `https://example.org`, whose pages may send traces, beside those of localhost on a loopback address;
+    /// may be said again
+    #[arg(
+        long = "allow-origin",
+        value_name = "ORIGIN",
+        value_parser = origin,
+        env = "TRACEFARM_ALLOW_ORIGIN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub origins: Vec<HeaderValue>,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug)]
+struct Endpoint(Option<SocketAddr>);
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_| "it is HOST:PORT, or `none`".to_owned())
+    }
+}
+
+/// Listens for OTLP.
+pub struct Ears {
+    http: Option<TcpListener>,
+    grpc: Option<TcpListener>,
+}
+
+impl Endpoints {
+    /// Listens at both, if nothing else does.
+    pub async fn listen(&self) -> Result<Ears> {
+        let (Endpoint(http), Endpoint(grpc)) = (self.http, self.grpc);
+        if http.is_none() && grpc.is_none() {
+            return Err(Mistake("with both --http and --grpc `none` there is nothing to receive".to_owned()).into());
+        }
+        let listen = async |address: Option<SocketAddr>| match address {
+            Some(address) => listen::bind(address).await.map(Some),
+            None => Ok(None),
+        };
+        Ok(Ears { http: listen(http).await?, grpc: listen(grpc).await? })
+    }
+}
+
+impl Ears {
+    /// Their addresses: of HTTP and of gRPC.
+    pub fn addresses(&self) -> Result<[Option<SocketAddr>; 2]> {
+        let address = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        Ok([
+            address(&self.http).context("tell where it listens")?,
+            address(&self.grpc).context("tell where it listens")?,
+        ])
+    }
+
+    /// Takes requests in until `stop`, and answers those in hand.
+    pub async fn serve(self, receiver: Receiver, clock: &Clock, stop: &CancellationToken) -> Result<()> {
+        let serve = async |listener: Option<TcpListener>, speaks: Speaks, router: Router| match listener {
+            Some(listener) => listen::serve(listener, speaks, router, listen::Limits::default(), clock, stop).await,
+            None => Ok(()),
+        };
+        let (http, grpc) = (http::router(&receiver), grpc::router(&receiver));
+        drop(receiver);
+        tokio::try_join!(serve(self.http, Speaks::Http1, http), serve(self.grpc, Speaks::Http2, grpc))?;
+        Ok(())
+    }
+}
+
+impl Args {
+    /// Receives until it is stopped.
+    pub async fn run(self, session: &Session) -> Result<Exit> {
+        let clock = &session.clock;
+        let token = token(self.token_file.as_deref(), self.token.as_deref())?;
+        let ears = self.at.listen().await?;
+        let health = match &self.health {
+            Some(address) => Some(server::listen(address).await?),
+            None => None,
+        };
+        let store = session.writer().await?;
+        // What is taken must be readable for workers; what cannot be read at all is told now.
+        let (_, settings) = Settings::load(&store).await?;
+        let bytes = |size: ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        let message_bytes = bytes(ByteSize(settings.max_message_bytes));
+        let [http, grpc] = ears.addresses()?;
+        let options = Options {
+            batch_bytes: bytes(self.batch_size),
+            batch_time: self.batch_time.0,
+            request_bytes: bytes(self.max_request).min(message_bytes),
+            memory_bytes: bytes(self.memory),
+            limits: Limits { message_bytes, ..Limits::default() },
+            hosts: http.and_then(|address| guard::hosts(address, &self.at.hosts)),
+            origins: self.at.origins,
+            token,
+        };
+        if options.memory_bytes < options.request_bytes {
+            let sentence = "--memory must hold the largest request at least (--max-request)";
+            return Err(Mistake(sentence.to_owned()).into());
+        }
+        let is_open = options.token.is_none() && [http, grpc].into_iter().flatten().any(|at| !at.ip().is_loopback());
+        let (receiver, batcher) = Receiver::new(store.clone(), clock.clone(), options);
+        let vitals = metrics::Vitals::new(&receiver, clock.clone());
+        let telling = async {
+            match health {
+                Some(listener) => server::serve_of(listener, vitals, clock.clone()).await,
+                None => pending().await,
+            }
+        };
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let signals = task::spawn(stopped_by_signals(stop.clone()));
+        if is_open {
+            tracing::warn!("whoever reaches this address can write traces: --token-file asks for a token");
+        }
+        let at = |name, address: Option<SocketAddr>| {
+            address.map(|address| format!("\n  {name}  http://{address}")).unwrap_or_default()
+        };
+        out::print(&format!("Receiving OTLP for {}{}{}", store.url(), at("HTTP", http), at("gRPC", grpc)))?;
+        let receiving = async {
+            ears.serve(receiver, clock, &stop).await?;
+            end.cancel();
+            Ok(())
+        };
+        let both = async { tokio::try_join!(receiving, batcher.run(&stop, &end, || {})) };
+        tokio::select! {
+            ended = both => drop(ended?),
+            ended = telling => ended?,
+        }
+        drop(signals);
+        Ok(Exit::Done)
+    }
+}
+
+/// What `dev` waits for company of a request: nobody pays for objects.
+pub const DEV_BATCH_TIME: Duration = Duration::from_millis(20);
