@@ -524,9 +524,52 @@ fn grpc_is_taken_as_http_is() {
 }
 
 #[test]
+fn what_came_and_what_became_of_it_is_told_to_prometheus() {
+    let farm = Farm::local();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let receiver = Receiver::start(farm.command(), &["--batch-time", "5ms", "--health", &free.to_string()]);
+    let asked = server::Page(free);
+    assert_eq!(asked.get("/healthz").text(), "{\"status\":\"ok\"}\n");
+    receiver.post(PROTOBUF, &[], &protobuf(0..10));
+    receiver.post(JSON, &[], &serde_json::to_vec(&message(vec![span(1), Span::default()])).unwrap());
+    receiver.post(JSON, &[], b"{");
+    receiver.post("text/plain", &[], b"{");
+    runtime().block_on(async {
+        let mut client = grpc::Client::connect(receiver.grpc).await;
+        client.export(message(vec![span(2)]), &[]).await.unwrap();
+        let mut large = span(3);
+        large.name = "x".repeat(17 << 20);
+        client.export(message(vec![large]), &[]).await.unwrap_err();
+    });
+    let metrics = asked.get("/metrics").text();
+    for line in [
+        "tracefarm_receive_requests_total{outcome=\"accepted\"} 2.0",
+        "tracefarm_receive_requests_total{outcome=\"partly\"} 1.0",
+        "tracefarm_receive_requests_total{outcome=\"unreadable\"} 1.0",
+        "tracefarm_receive_requests_total{outcome=\"foreign\"} 1.0",
+        "tracefarm_receive_requests_total{outcome=\"too-large\"} 1.0",
+        "tracefarm_receive_spans_total 12.0",
+        "tracefarm_receive_refused_spans_total 1.0",
+        "tracefarm_receive_objects_total 3.0",
+        "tracefarm_receive_failed_objects_total 0.0",
+    ] {
+        assert!(metrics.lines().any(|told| told == line), "{line}\n{metrics}");
+    }
+    std::fs::remove_dir_all(farm.path().join("inbox")).unwrap();
+    std::fs::write(farm.path().join("inbox"), "").unwrap();
+    assert_eq!(receiver.post(PROTOBUF, &[], &protobuf(0..1)).status, 503);
+    let health = asked.get("/healthz");
+    assert_eq!(
+        (health.status, health.json()["status"].as_str()),
+        (200, Some("degraded")),
+        "another process would not help"
+    );
+}
+
+#[test]
 fn a_store_that_takes_nothing_is_a_reason_to_come_again() {
     let farm = Farm::local();
-    let receiver = Receiver::start(farm.command(), &["--batch-time", "20ms", "--health", "127.0.0.1:0"]);
+    let receiver = Receiver::start(farm.command(), &["--batch-time", "20ms"]);
     let inbox = farm.path().join("inbox");
     // Nobody, not even root, writes below a file.
     std::fs::write(&inbox, "").unwrap();

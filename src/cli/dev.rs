@@ -28,8 +28,9 @@ const METRICS_HANDLERS: usize = 1000;
 /// All in one for a laptop: receive OTLP, work on it, show it
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The store is the folder ./tracefarm-data unless --store names another; what is in it stays, and every other
-command works on it meanwhile. A request is on the pages within two seconds of its answer.")]
+The store is the folder ./tracefarm-data unless --store names another; what is in it stays, and
+every other command works on it meanwhile. A request is on the pages within two seconds of its
+answer.")]
 pub struct Args {
     /// Where the pages are; port 0 is a free one
     #[arg(

@@ -29,11 +29,12 @@ use crate::task;
 /// Receive OTLP over HTTP and gRPC into the inbox; answers when it is durable
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Traces are taken at /v1/traces (protobuf or JSON, plain, gzip or zstd) and by gRPC. What is answered with
-success stands in the store. Requests are written together: an object each --batch-time, or sooner when
---batch-size has come. Who cannot be served now is told to come again (429, 503, UNAVAILABLE). Whoever can
-reach the receiver can write traces: without --token or --token-file let only those reach it who may. It
-speaks HTTP; TLS is a proxy's work. Any number of receivers may run; SIGTERM lets one answer and end.")]
+Traces are taken at /v1/traces (protobuf or JSON, plain, gzip or zstd) and by gRPC. What is
+answered with success stands in the store. Requests are written together: an object each
+--batch-time, or sooner when --batch-size has come. Who cannot be served now is told to come again
+(429, 503, UNAVAILABLE). Whoever can reach the receiver can write traces: without --token or
+--token-file let only those reach it who may. It speaks HTTP; TLS is a proxy's work. Any number of
+receivers may run; SIGTERM lets one answer and end.")]
 pub struct Args {
     #[command(flatten)]
     at: Endpoints,
