@@ -1,10 +1,11 @@
 //! `tracefarm dev`: all in one for one person's machine.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::receive::{DEV_BATCH_TIME, Endpoints};
+use super::receive::Endpoints;
 use super::run::{self, stopped_by_signals};
 use super::serve::KEPT_BYTES;
 use super::{Exit, Session, out};
@@ -21,6 +22,9 @@ use crate::task;
 
 /// The store, unless one is named.
 const FOLDER: &str = "tracefarm-data";
+
+/// How long a request waits for company: nobody pays for objects.
+const BATCH_TIME: Duration = Duration::from_millis(20);
 
 /// How many handlers `/metrics` tells apart.
 const METRICS_HANDLERS: usize = 1000;
@@ -57,7 +61,7 @@ impl Args {
         let [http, grpc] = ears.addresses()?;
         let store = Store::open(url, &session.options(), clock.clone()).await?;
         let receiving = receive::Options {
-            batch_time: DEV_BATCH_TIME,
+            batch_time: BATCH_TIME,
             hosts: http.and_then(|address| guard::hosts(address, &self.at.hosts)),
             origins: self.at.origins.clone(),
             ..receive::Options::default()

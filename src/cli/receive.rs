@@ -4,7 +4,6 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -227,6 +226,3 @@ impl Args {
         Ok(Exit::Done)
     }
 }
-
-/// What `dev` waits for company of a request: nobody pays for objects.
-pub const DEV_BATCH_TIME: Duration = Duration::from_millis(20);

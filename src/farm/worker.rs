@@ -45,6 +45,8 @@ const HOURLY: Duration = Duration::from_secs(3600);
 /// A stage that lists the blocks and finds nothing to do is asked again after this time: nothing that it waits for
 /// happens more often, and listings are most of what an idle farm costs.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// An eager worker that always has something to index merges blocks this often all the same.
+const MERGES_EVERY: Duration = Duration::from_secs(600);
 /// So many failing cycles in a row, and the worker gives up: whoever started it starts another.
 const FAILING_CYCLES: u32 = 10;
 /// What is in hand when the worker is told to stop may take this long.
@@ -296,6 +298,8 @@ struct Shift<'a> {
     /// When the settings were last asked for, whether or not they came.
     asked: Duration,
     expired: Option<Duration>,
+    /// When blocks were last looked at for merges.
+    merged: Duration,
     /// Stages that had nothing to do, and when the cycle began that found out.
     rested: HashMap<Stage, Duration>,
 }
@@ -333,6 +337,7 @@ impl<'a> Shift<'a> {
             ran,
             asked,
             expired: None,
+            merged: asked,
             rested: HashMap::new(),
         })
     }
@@ -401,7 +406,13 @@ impl<'a> Shift<'a> {
         if cycle.regrouped {
             return Ok(cycle);
         }
-        if self.look(Stage::Compact, &mut cycle, compact::run).await {
+        // What came is shown first; blocks are merged when nothing comes, or has come for too long.
+        let busy = self.worker.options.pace.is_eager() && cycle.did_something;
+        let merges = !busy || cycle.began - self.merged >= MERGES_EVERY;
+        if merges {
+            self.merged = cycle.began;
+        }
+        if merges && self.look(Stage::Compact, &mut cycle, compact::run).await {
             // An output counts for listings that begin in a later second than it was written in: whoever publishes at
             // once would see its inputs beside it. The store's time is known to a second on clouds.
             let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };

@@ -1,8 +1,8 @@
 //! Listening: connections taken in, bounded in number and in what each may hold, and let go gently.
 //!
-//! Knows HTTP/1.1, or HTTP/2 for gRPC, and nothing of what is served. A connection costs a task and at most [`Limits::header_bytes`] of
-//! buffers; one that is slow to say what it wants ([`Limits::header_time`], also between two requests), or to take its
-//! answer ([`Limits::write_time`]), is closed. What a request may cost is [`super::guard`]'s affair.
+//! Knows HTTP/1.1, or HTTP/2 for gRPC, and nothing of what is served. A connection costs a task and at most
+//! [`Limits::header_bytes`] of buffers; one that is slow to say what it wants ([`Limits::header_time`], also between two
+//! requests), or to take its answer ([`Limits::write_time`]), is closed. What a request may cost is [`super::guard`]'s affair.
 
 use std::io;
 use std::net::SocketAddr;
@@ -201,7 +201,7 @@ fn connection2(
             std::future::ready(request)
         }))
     };
-    // A stream's task ends with its connection.
+    // Hyper spawns a task a stream, which ends with its connection.
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))

@@ -107,6 +107,42 @@ async fn a_worker_that_is_stopped_removes_its_heartbeat_and_ends() {
     assert!(summary.seconds < 331.0, "{summary}");
 }
 
+/// Whenever it comes, also while blocks are merged and the clock is waited for.
+#[tokio::test(start_paused = true)]
+async fn what_comes_to_an_eager_worker_is_on_the_pages_within_two_seconds() {
+    let bucket = bucket();
+    let (stop, pace) = (CancellationToken::new(), Pace::eager());
+    let came = pace.came.clone();
+    let disk = store(&bucket, "disk", Box::new(|_| Fate::before(Incident::Wait(Duration::from_millis(3)))));
+    let eager = worker(disk, &bucket, |options| options.pace = pace);
+    let clock = bucket.clock();
+    let shown = || {
+        let list = bucket.read("site/handlers.json")?;
+        let list: serde_json::Value = serde_json::from_slice(&list.body).unwrap();
+        list["handlers"].as_array().unwrap().iter().map(|row| row["count"].as_u64()).sum::<Option<u64>>()
+    };
+    let (summary, ()) = tokio::join!(eager.run(&stop), async {
+        for number in 1..=90_u64 {
+            // At other moments of the worker's minutes each time.
+            clock.sleep(Duration::from_millis(137 * (number % 29))).await;
+            bucket.put(
+                &format!("inbox/{number}.json"),
+                LINE.replace("\"0101010101010101\"", &format!("\"{number:016x}\"")),
+            );
+            let sent = clock.monotonic();
+            came.notify_one();
+            while shown() < Some(number) {
+                clock.sleep(Duration::from_millis(20)).await;
+                let took = clock.monotonic() - sent;
+                assert!(took < Duration::from_secs(2), "{number} after {took:?}");
+            }
+        }
+        stop.cancel();
+    });
+    let summary = summary.unwrap();
+    assert!(summary.is_clean() && summary.stages["compact"].done > 0, "{summary}");
+}
+
 /// An item that hangs is given 20 s when the worker is stopped.
 #[tokio::test(start_paused = true)]
 async fn an_item_that_hangs_does_not_keep_a_stopped_worker() {
