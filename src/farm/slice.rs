@@ -3,34 +3,37 @@
 use std::ops::Range;
 
 /// Rank `rank` of `count` takes the items whose weight lies in `[⌊rank·W/count⌋, ⌊(rank+1)·W/count⌋)` of the total `W`.
-/// An item belongs to the slice in which its first unit of weight lies; an item without weight weighs 1.
+/// An item belongs to the slice in which the middle of its weight lies; an item without weight weighs 1.
 ///
 /// So the slices of all ranks are disjoint, follow on each other and hold every item; and each weighs at most its share
-/// plus its heaviest item. A rank that is none of `count` has nothing.
+/// plus half of the items at its two ends. A rank that is none of `count` has nothing.
 pub fn slice(weights: &[u64], rank: usize, count: usize) -> Range<usize> {
     if rank >= count {
         return 0..0;
     }
+    slices(weights, count).swap_remove(rank)
+}
+
+/// The slices of all ranks, in order: one pass over the list for all of them.
+pub(super) fn slices(weights: &[u64], count: usize) -> Vec<Range<usize>> {
     let weigh = |weight: &u64| u128::from((*weight).max(1));
     let total: u128 = weights.iter().map(weigh).sum();
-    // At most 2^64 items of 2^64 each, times a count below 2^64, could exceed 128 bits; any list that fits memory and
-    // any farm do not: the product stays below 2^40 items × 2^64 × 2^24 workers.
-    let bound = |rank: usize| rank as u128 * total / count as u128;
-    let (from, until) = (bound(rank), bound(rank + 1));
-
-    let mut at = 0;
-    let starts = weights.iter().map(|weight| {
-        let start = at;
-        at += weigh(weight);
-        start
-    });
-    // Starts ascend strictly, so the items of the slice stand together.
-    let (mut first, mut end) = (0, 0);
-    for start in starts.take_while(|start| *start < until) {
-        first += usize::from(start < from);
-        end += 1;
+    let (mut slices, mut before, mut next) = (Vec::with_capacity(count), 0, 0);
+    for rank in 0..count {
+        // At most 2^64 items of 2^64 each, times a count below 2^64, could exceed 128 bits; any list that fits memory and
+        // any farm do not: the product stays below 2^40 items × 2^64 × 2^24 workers.
+        let until = (rank as u128 + 1) * total / count as u128;
+        let first = next;
+        // What is left at the end is the last one's: sums and shares are whole numbers.
+        while let Some(weight) = weights.get(next)
+            && (2 * before + weigh(weight) <= 2 * until || rank + 1 == count)
+        {
+            before += weigh(weight);
+            next += 1;
+        }
+        slices.push(first..next);
     }
-    first..end
+    slices
 }
 
 #[cfg(test)]
@@ -50,10 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn an_item_belongs_where_its_first_unit_lies() {
-        // W = 12: the slices begin at 0, 4 and 8.
+    fn an_item_belongs_where_its_middle_lies() {
+        // W = 12: the slices end at 4, 8 and 12, and the middles lie at 5, 10.5 and 11.5.
         let weights = [10, 1, 1];
-        assert_eq!([0, 1, 2].map(|rank| slice(&weights, rank, 3)), [0..1, 1..1, 1..3]);
+        assert_eq!([0, 1, 2].map(|rank| slice(&weights, rank, 3)), [0..0, 0..1, 1..3]);
+        // Four of 4 and four of 1 among four: nobody has two of the large ones.
+        let weights = [1, 4, 4, 4, 1, 4, 1, 1];
+        assert_eq!([0, 1, 2, 3].map(|rank| slice(&weights, rank, 4)), [0..2, 2..3, 3..5, 5..8]);
         assert_eq!(slice(&[0, 0, 0, 0], 1, 2), 2..4, "no weight weighs 1");
         assert_eq!(slice(&[u64::MAX, u64::MAX, u64::MAX], 1, 3), 1..2);
     }

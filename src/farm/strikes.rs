@@ -211,9 +211,11 @@ impl Held {
     pub async fn by_others(&self, heart: &Heart, store: &Store) -> Result<HashSet<String>> {
         let others = heart.others(store).await?;
         let mut known = std::mem::take(&mut *self.lock());
-        let mut hands = BTreeMap::new();
-        for other in others {
+        let alive = others.into_iter().map(|other| {
             let of_before = known.remove(&other.boot).filter(|(etag, _)| *etag == other.object.etag);
+            (other, of_before)
+        });
+        let hands = stream::iter(alive.collect::<Vec<_>>()).map(|(other, of_before)| async move {
             let hand = match of_before {
                 Some(hand) => hand,
                 None => match store.get(&other.object.key).await {
@@ -222,12 +224,14 @@ impl Held {
                         (now.etag, serde_json::from_slice::<Heartbeat>(&body).map_or(vec![], |h| h.in_hand))
                     }
                     // It ended.
-                    Err(error) if error.kind == StoreErrorKind::NotFound => continue,
-                    Err(error) => return Err(error).context("read the heartbeat of a peer")?,
+                    Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+                    Err(error) => return Err(error).context("read the heartbeat of a peer"),
                 },
             };
-            hands.insert(other.boot, hand);
-        }
+            Ok(Some((other.boot, hand)))
+        });
+        let hands: Vec<Option<_>> = hands.buffer_unordered(AT_A_TIME).try_collect().await?;
+        let hands: Named = hands.into_iter().flatten().collect();
         let held = hands.values().flat_map(|(_, hand)| hand.iter().cloned()).collect();
         *self.lock() = hands;
         Ok(held)

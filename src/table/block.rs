@@ -61,6 +61,15 @@ pub struct BlockMeta {
     pub siblings: Vec<BlockId>,
 }
 
+impl BlockMeta {
+    /// About how much memory it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let lists = self.shards.len() * size_of::<Shard>()
+            + (self.merged_from.len() + self.siblings.len()) * size_of::<BlockId>();
+        size_of::<Self>() + lists
+    }
+}
+
 /// Why the content of a block cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockErrorKind {

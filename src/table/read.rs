@@ -39,22 +39,27 @@ pub struct Blocks {
 }
 
 struct Kept {
+    /// What footers say of blocks: all that listings need, and a hundredth of a footer.
+    metas: Mutex<Lru<BlockId, Arc<BlockMeta>>>,
     footers: Mutex<Lru<BlockId, Arc<Footer>>>,
     digests: Mutex<Lru<DigestOf, Arc<Digest>>>,
     operations: Mutex<Lru<BlockId, Arc<Operations>>>,
+    calls: Mutex<Lru<BlockId, Arc<CallsDigest>>>,
 }
 
 /// Of which block, and of which shard of it.
 type DigestOf = (BlockId, Option<Shard>);
 
 impl Blocks {
-    /// A reader on `store` that keeps at most about `cache_bytes` of footers and digests: half for each. (Names of
-    /// operations, which only a server asks for, are kept beside: an eighth as much.)
+    /// A reader on `store` that keeps at most about `cache_bytes`: a quarter for what footers say, for whole footers, for
+    /// digests of handlers, and for those of calls. (Names of operations, which only a server asks for, are kept beside: an
+    /// eighth as much.)
     pub fn new(store: Store, cache_bytes: usize) -> Self {
-        let footers = Mutex::new(Lru::new(cache_bytes / 2));
-        let digests = Mutex::new(Lru::new(cache_bytes / 2));
+        let budget = cache_bytes / 4;
+        let (metas, footers) = (Mutex::new(Lru::new(budget)), Mutex::new(Lru::new(budget)));
+        let (digests, calls) = (Mutex::new(Lru::new(budget)), Mutex::new(Lru::new(budget)));
         let operations = Mutex::new(Lru::new(cache_bytes / 8));
-        Self { store, kept: Arc::new(Kept { footers, digests, operations }) }
+        Self { store, kept: Arc::new(Kept { metas, footers, digests, calls, operations }) }
     }
 
     /// The same cache, reading through `store` (the same store, counted under another stage).
@@ -68,7 +73,12 @@ impl Blocks {
     /// # Errors
     /// A [`BlockError`] of kind `Corrupt`, or the store's.
     pub async fn meta(&self, key: &BlockKey, size_bytes: u64) -> Result<Arc<BlockMeta>> {
-        Ok(self.footer(key, size_bytes, false).await?.meta.clone())
+        if let Some(meta) = lock(&self.kept.metas).get(&key.block) {
+            return Ok(meta);
+        }
+        let meta = self.footer(key, size_bytes, false).await?.meta.clone();
+        lock(&self.kept.metas).put(key.block, meta.clone(), meta.memory_bytes());
+        Ok(meta)
     }
 
     /// All rows of a block in its order, batch by batch; with `shard` only that shard's (level 0: only its row groups
@@ -179,12 +189,15 @@ impl Blocks {
     ///
     /// # Errors
     /// A [`BlockError`], or the store's.
-    pub async fn calls(&self, key: &BlockKey, size_bytes: u64) -> Result<Option<CallsDigest>> {
-        let footer = self.footer(key, size_bytes, false).await?;
-        match footer.words.calls {
-            Some(place) => Ok(Some(self.appendix(&footer, place).await?)),
-            None => Ok(None),
+    pub async fn calls(&self, key: &BlockKey, size_bytes: u64) -> Result<Option<Arc<CallsDigest>>> {
+        if let Some(kept) = lock(&self.kept.calls).get(&key.block) {
+            return Ok(Some(kept));
         }
+        let footer = self.footer(key, size_bytes, false).await?;
+        let Some(place) = footer.words.calls else { return Ok(None) };
+        let calls: Arc<CallsDigest> = Arc::new(self.appendix(&footer, place).await?);
+        lock(&self.kept.calls).put(key.block, calls.clone(), calls.memory_bytes());
+        Ok(Some(calls))
     }
 
     /// Which services have spans in a block of spans, and what they are called: kept.

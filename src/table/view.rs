@@ -193,14 +193,17 @@ impl View {
     /// [`View::visible`] for every shard: which block counts for which shard. A level-0 block that has been merged for
     /// some of its shards counts for the others only.
     pub fn visible_parts(&self) -> Vec<(Shard, &Block)> {
-        let replaced = self.replaced(|output| self.stood_before(output));
-        let parts = self.blocks.iter().flat_map(|block| block.shards().iter().map(move |shard| (*shard, block)));
-        parts.filter(|(shard, block)| !replaced.holds(*shard, block.id())).collect()
+        self.parts(&self.replaced(|output| self.stood_before(output)))
     }
 
     /// What a planner of merges looks at: the blocks of `shard` that no listed output replaces, however new it is.
     pub fn pending(&self, shard: Shard) -> Vec<&Block> {
         self.of_shard(shard, &self.replaced(|_| true))
+    }
+
+    /// [`View::pending`] for every shard.
+    pub fn pending_parts(&self) -> Vec<(Shard, &Block)> {
+        self.parts(&self.replaced(|_| true))
     }
 
     /// Every shard of which a block has rows, in order.
@@ -269,6 +272,11 @@ impl View {
     fn of_shard(&self, shard: Shard, replaced: &Replaced) -> Vec<&Block> {
         let counts = |block: &&Block| block.shards().contains(&shard) && !replaced.holds(shard, block.id());
         self.blocks.iter().filter(counts).collect()
+    }
+
+    fn parts(&self, replaced: &Replaced) -> Vec<(Shard, &Block)> {
+        let parts = self.blocks.iter().flat_map(|block| block.shards().iter().map(move |shard| (*shard, block)));
+        parts.filter(|(shard, block)| !replaced.holds(*shard, block.id())).collect()
     }
 
     /// What the outputs that are `believed` replace. An output speaks for its own shard only.
@@ -387,13 +395,7 @@ impl Listed {
 
     /// Leaves out the hours in which no shard has more than one block and nothing is level 0.
     fn drop_settled(&mut self) {
-        let mut seen = HashSet::new();
-        let mut unsettled = HashSet::new();
-        for (key, _) in &self.blocks {
-            if key.dir == ShardDir::All || !seen.insert((key.hour, key.dir)) {
-                unsettled.insert(key.hour);
-            }
-        }
+        let unsettled = unsettled(self.blocks.iter().map(|(key, _)| key));
         self.blocks.retain(|(key, _)| unsettled.contains(&key.hour));
     }
 
@@ -435,6 +437,13 @@ impl Listed {
         }
         Ok(Some(view))
     }
+}
+
+/// The hours in which a shard has more than one block, or something is level 0.
+pub(crate) fn unsettled<'k>(blocks: impl IntoIterator<Item = &'k BlockKey>) -> HashSet<Hour> {
+    let mut seen = HashSet::new();
+    let is_unsettled = |key: &&BlockKey| key.dir == ShardDir::All || !seen.insert((key.hour, key.dir));
+    blocks.into_iter().filter(is_unsettled).map(|key| key.hour).collect()
 }
 
 /// A level-1 block has rows of its folder's shard alone: if its footer says otherwise, it is not where it was written.

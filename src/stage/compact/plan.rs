@@ -55,7 +55,7 @@ impl Facts {
 /// What a round of compaction would do.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
-    /// Merges, sorted by table, shard and hour.
+    /// Merges, sorted by hour, shard and table: what weighs alike stands apart, and slices of the list are even.
     pub merges: Vec<Merge>,
     /// Blocks that have been replaced for all their shards for as long as the grace.
     pub deletes: Vec<Delete>,
@@ -129,6 +129,7 @@ impl Plan {
                 }
             }
         }
+        self.merges.sort_by_key(|merge| (merge.hour, merge.shard, merge.table));
         let mut deletes = view.deletable(facts.now, facts.grace);
         deletes.retain(|block| !newer.contains(&block.key.hour));
         // Level 0 first: it is what makes a listing long.
@@ -147,10 +148,8 @@ impl Plan {
 /// The blocks to look at, by shard and hour.
 fn pending(view: &View) -> BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> {
     let mut by_shard: BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> = BTreeMap::new();
-    for shard in view.shards() {
-        for block in view.pending(shard) {
-            by_shard.entry(shard).or_default().entry(block.key.hour).or_default().push(block);
-        }
+    for (shard, block) in view.pending_parts() {
+        by_shard.entry(shard).or_default().entry(block.key.hour).or_default().push(block);
     }
     by_shard
 }

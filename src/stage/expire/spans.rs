@@ -35,7 +35,11 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
 
     let listed: Vec<Listed> = entries.blocks.iter().map(Into::into).collect();
     // Whether a block is damaged, or of a newer program, is told by its footer; a view of spans reads those.
-    let view = desk.view(&Scope::all(Table::Spans, desk.grace)).await?;
+    // Only of hours that may go: the others are most of a store.
+    let past =
+        || spans.iter().filter(|block| horizon.may_go(block.key.hour, block.modified)).map(|block| block.key.hour);
+    let (Some(first), Some(last)) = (past().min(), past().max()) else { return Ok(done) };
+    let view = desk.view(&Scope::all(Table::Spans, desk.grace).within(first..=last)).await?;
     let mut left_alone = view.newer_hours();
     left_alone.extend(entries.newer_hours());
     let hours =

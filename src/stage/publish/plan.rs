@@ -11,11 +11,11 @@ use crate::farm::Settings;
 use crate::model::{BlockId, Shard};
 use crate::table::view::{Block, View};
 
-/// A day's PUTs of documents stay below this many, by `publish_every`'s automatic rule.
-const PUTS_A_DAY: u64 = 1_000_000;
+/// At this many handlers …
+const USUAL_HANDLERS: f64 = 5_000.0;
 
-/// Documents a handler: its summary and its traces.
-const PUTS_A_HANDLER: u64 = 2;
+/// … pages are made so often, if the setting says nothing.
+const USUAL: Duration = Duration::from_secs(15 * 60);
 
 /// Nobody looks at pages more often.
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -23,14 +23,14 @@ const SHORTEST: Duration = Duration::from_secs(60);
 /// Pages that are older than this are not worth the PUTs they save.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How often a handler is published at most: the setting, or by default as often as a million PUTs a day allow if every
-/// handler changes all the time: every minute up to 347 handlers, every 15 minutes at 5,200, every 29 at 10,000.
+/// How often a handler is published at most: the setting, or by default every 15 minutes at 5,000 handlers and by the
+/// square root of how many there are: 90 s at 50, 21 minutes at 10,000. Every handler may change all the time, and each
+/// takes two PUTs then: $0.48 a day at 50, $4.80 at 5,000; four times the handlers cost twice as much.
 pub fn publish_every(settings: &Settings, handlers: usize) -> Duration {
     if let Some(every) = settings.publish_every {
         return every.0;
     }
-    let rounds = PUTS_A_DAY / (PUTS_A_HANDLER * handlers.max(1) as u64);
-    Duration::from_secs(24 * 3600 / rounds.max(1)).clamp(SHORTEST, LONGEST)
+    USUAL.mul_f64((handlers as f64 / USUAL_HANDLERS).sqrt()).clamp(SHORTEST, LONGEST)
 }
 
 /// The parts to look at: those that were never written, and those that were written and looked at longer ago than `every`.
@@ -82,12 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_of_publishing_stays_below_a_million_puts() {
+    fn a_day_of_publishing_costs_by_the_square_root_of_its_handlers() {
         let settings = Settings::default();
-        for (handlers, seconds) in [(0, 60), (30, 60), (347, 60), (700, 121), (5_200, 900), (10_000, 1_728)] {
-            assert_eq!(publish_every(&settings, handlers), Duration::from_secs(seconds), "{handlers}");
-            let rounds = 24 * 3600 / seconds;
-            assert!(rounds * 2 * handlers as u64 <= 1_000_000 + 2 * handlers as u64, "{handlers}");
+        for (handlers, seconds) in [(0, 60), (22, 60), (50, 90), (1_250, 450), (5_000, 900), (20_000, 1_800)] {
+            assert_eq!(publish_every(&settings, handlers).as_secs(), seconds, "{handlers}");
         }
         assert_eq!(publish_every(&settings, 1_000_000), LONGEST);
     }

@@ -69,6 +69,14 @@ impl Call {
 }
 
 impl CallsDigest {
+    /// About how much memory it takes.
+    pub(in crate::table) fn memory_bytes(&self) -> usize {
+        let names =
+            |call: &Call| call.service.len() + call.operation.len() + call.callee.len() + call.callee_operation.len();
+        let sizes = self.calls.iter().map(|call| size_of::<Call>() + names(call) + call.latency.memory_bytes());
+        size_of::<Self>() + sizes.sum::<usize>()
+    }
+
     /// Adds what `other` comes to, of other spans.
     pub fn merge(&mut self, other: &Self) {
         self.dropped += other.dropped;
