@@ -236,3 +236,18 @@ fn passes_come_to_an_end_however_small_files_are() {
         assert_eq!(merged.files.len(), 20, "a file a trace");
     });
 }
+
+#[test]
+fn as_many_inputs_are_read_at_once_as_memory_holds() {
+    let inputs = |count: usize, size_bytes: u64| {
+        let block = BlockId::new(ulid::Ulid::from_parts(1, 1));
+        let key = BlockKey { table: Table::Spans, dir: ShardDir::All, hour: sample::hour(), block };
+        vec![(key, size_bytes); count]
+    };
+    const MEMORY_BYTES: usize = 192 << 20;
+    assert_eq!(fitting(&inputs(3, 1 << 30), MEMORY_BYTES), 3);
+    assert_eq!(fitting(&inputs(1000, 1 << 30), MEMORY_BYTES), 37, "no more than a page of a large one");
+    assert_eq!(fitting(&inputs(10_000, 1000), MEMORY_BYTES), 938, "footers and readers of small ones");
+    assert_eq!(fitting(&inputs(100, 1000), 0), FEWEST_INPUTS);
+    assert_eq!(fitting(&inputs(0, 0), 0), 0);
+}
