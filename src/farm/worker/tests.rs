@@ -422,12 +422,11 @@ fn fill(bucket: &Bucket, first: u64, count: u64) {
 #[tokio::test(start_paused = true)]
 async fn five_workers_share_the_work_then_three_then_eight() {
     let work = async {
-        const OBJECTS: u64 = 1_000;
         let bucket = bucket();
         let names: Vec<String> = (0..8).map(|number| format!("farm-{number}")).collect();
         let mut farm: Vec<Hand> = Vec::new();
-        let mut indexed = 0;
-        for (round, size) in [5, 3, 8].into_iter().enumerate() {
+        let (mut filled, mut indexed) = (0, 0);
+        for (size, objects) in [(5, 10_000), (3, 1_000), (8, 1_000)] {
             while farm.len() > size {
                 indexed += farm.remove(farm.len() - 1).dismiss().await.objects;
             }
@@ -436,7 +435,8 @@ async fn five_workers_share_the_work_then_three_then_eight() {
             }
             // They see each other within a pause, and a heartbeat that was removed is gone at once.
             bucket.clock().sleep(Duration::from_secs(100)).await;
-            fill(&bucket, round as u64 * OBJECTS, OBJECTS);
+            fill(&bucket, filled, objects);
+            filled += objects;
             bucket.clock().sleep(Duration::from_secs(900)).await;
             assert_eq!(bucket.paths("inbox/"), [""; 0], "{size} workers left something");
         }
@@ -447,8 +447,8 @@ async fn five_workers_share_the_work_then_three_then_eight() {
             least = least.min(objects);
             indexed += objects;
         }
-        assert_eq!(indexed, 3 * OBJECTS);
-        assert_eq!(least, OBJECTS / 8);
+        assert_eq!(indexed, filled);
+        assert_eq!(least, 1_000 / 8);
         let once = worker(calm(&bucket), &bucket, |options| options.once = true);
         once.run(&CancellationToken::new()).await.unwrap();
         assert_eq!(bucket.paths("farm/workers/"), [""; 0]);
