@@ -23,7 +23,7 @@ async function made(make) {
 }
 
 /** The demo's store: two minutes of a small shop. */
-export const demo = () => made((folder) => run(program, ["--store", folder, "demo"]));
+export const demo = () => made((folder) => run(program, ["--store", folder, "demo", "--no-serve"]));
 
 /** A store of these OTLP/JSON documents. @param {object[]} documents */
 export const of = (...documents) =>

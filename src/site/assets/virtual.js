@@ -39,14 +39,17 @@ export class VirtualRows {
   }
 
   /**
-   * Shows `count` rows, all of them drawn anew.
+   * Shows `count` rows, all of them drawn anew: those that can be seen now, those beyond with the next frame.
    * @param {number} count
    */
   reset(count) {
+    // Asked before anything changes: afterwards the browser would lay the page out once more to answer.
+    const view = this.view();
     this.count = count;
     this.shown.clear();
     this.body.replaceChildren(this.above, this.below);
-    this.draw();
+    this.draw(view, 0);
+    this.later();
   }
 
   /**
@@ -83,17 +86,21 @@ export class VirtualRows {
     return this.body.getBoundingClientRect().top - this.scroller.getBoundingClientRect().top + this.scroller.scrollTop;
   }
 
-  draw() {
+  /** How far it is scrolled within the rows, and how much can be seen. */
+  view() {
+    const from = this.scroller ? this.scroller.scrollTop : window.scrollY;
+    const visible = this.scroller ? this.scroller.clientHeight : window.innerHeight;
+    return { top: Math.max(0, from - this.offset()), visible };
+  }
+
+  draw({ top, visible } = this.view(), beyond = BEYOND) {
     if (this.count === 0) {
       this.above.style.height = this.below.style.height = "0";
       return;
     }
     if (this.height === 0) this.measure();
-    const from = this.scroller ? this.scroller.scrollTop : window.scrollY;
-    const visible = this.scroller ? this.scroller.clientHeight : window.innerHeight;
-    const top = Math.max(0, from - this.offset());
-    const first = Math.max(0, Math.min(this.count - 1, Math.floor(top / this.height)) - BEYOND);
-    const last = Math.min(this.count, Math.ceil((top + visible) / this.height) + BEYOND);
+    const first = Math.max(0, Math.min(this.count - 1, Math.floor(top / this.height)) - beyond);
+    const last = Math.min(this.count, Math.ceil((top + visible) / this.height) + beyond);
     for (const [index, element] of this.shown) {
       if (index < first || index >= last) {
         element.remove();
