@@ -48,7 +48,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An eager worker that always has something to index merges blocks this often all the same.
 const MERGES_EVERY: Duration = Duration::from_secs(600);
 /// Workers that finish each other's parts wait for a part, by chance, of this time before each cycle, doubled each time …
-const APART: Duration = Duration::from_secs(2);
+const APART: Duration = Duration::from_millis(500);
 /// … up to this.
 const LONGEST_APART: Duration = Duration::from_secs(60);
 /// So many failing cycles in a row, and the worker gives up: whoever started it starts another.

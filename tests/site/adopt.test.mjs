@@ -27,7 +27,8 @@ test("which paths a route takes is told as the program tells it, or not at all",
   assert.equal(takes("/orders/{id}", "/orders/1/2"), false);
   assert.equal(takes("/files/{rest*}", "/files/1/2"), true);
   assert.equal(takes("/files/{rest*}", "/other/1"), false);
-  for (const odd of ["/a/:id", "/a/*", "^/a/(?P<x>.*)$", "a", "/{rest*}/a"]) assert.equal(takes(odd, "/a/1"), null, odd);
+  for (const odd of ["/a/:id", "/a/*", "^/a/(?P<x>.*)$", "a", "/{rest*}/a"])
+    assert.equal(takes(odd, "/a/1"), null, odd);
 });
 
 test("a shell is given the service and the route as they are, whatever is in them", () => {
@@ -39,7 +40,22 @@ test("a shell is given the service and the route as they are, whatever is in the
         { encoding: "utf8" },
       ),
     );
-  const nasty = ["it's", "$(touch x)", "`x`", '"; rm -rf /; "', "a b", "\\", "-x", "!!", "a'\\''b", "#", "~", "é", "&&", ""];
+  const nasty = [
+    "it's",
+    "$(touch x)",
+    "`x`",
+    '"; rm -rf /; "',
+    "a b",
+    "\\",
+    "-x",
+    "!!",
+    "a'\\''b",
+    "#",
+    "~",
+    "é",
+    "&&",
+    "",
+  ];
   for (const text of nasty) {
     const command = commandOf({ service: text, namespace: text }, "GET", `/${text}x`);
     const expected = ["handlers", "add"];
@@ -54,5 +70,6 @@ test("a shell is given the service and the route as they are, whatever is in the
     assert.equal(commandOf({ service: "web", namespace: bad }, "GET", "/x"), null);
     assert.equal(commandOf({ service: "web", namespace: "" }, "GET", `/${bad}`), null);
   }
-  for (const method of ["", "get", "; x"]) assert.equal(commandOf({ service: "web", namespace: "" }, method, "/x"), null);
+  for (const method of ["", "get", "; x"])
+    assert.equal(commandOf({ service: "web", namespace: "" }, method, "/x"), null);
 });

@@ -59,7 +59,8 @@ export function commandOf({ service, namespace }, method, route) {
   // What lists call so has no name.
   const name = service === "unknown_service" ? "" : service;
   const words = [name, `${method} ${route}`, namespace];
-  if (!METHODS.has(method) || !/^\/./.test(route) || words.some((word) => /[\p{C}\p{Zl}\p{Zp}]/u.test(word))) return null;
+  if (!METHODS.has(method) || !/^\/./.test(route) || words.some((word) => /[\p{C}\p{Zl}\p{Zp}]/u.test(word)))
+    return null;
   return [
     "tracefarm handlers add",
     ...(namespace ? [quoted(`--namespace=${namespace}`)] : []),
