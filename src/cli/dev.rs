@@ -87,13 +87,9 @@ impl Args {
         let worker = Worker::new(store, clock.clone(), options);
 
         out::print(&hello(url, address, http, grpc))?;
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let signals = task::spawn(stopped_by_signals(stop.clone()));
-        let taking = async {
-            ears.serve(receiver, clock, &stop).await?;
-            end.cancel();
-            Ok(())
-        };
+        let taking = batcher.beside(ears.serve(receiver, clock, &stop), &stop, || came.notify_one());
         let showing = listen::serve(pages, Speaks::Http1, router, listen::Limits::default(), clock, &stop);
         // What is in the inbox when the worker ends is indexed at the next start.
         let working = async {
@@ -102,8 +98,7 @@ impl Args {
             stop.cancel();
             outcome
         };
-        let all = async { tokio::try_join!(taking, showing, batcher.run(&stop, &end, || came.notify_one()), working) };
-        let ended = all.await;
+        let ended = async { tokio::try_join!(taking, showing, working) }.await;
         drop(signals);
         match ended {
             Ok((.., summary)) if summary.is_clean() => Ok(Exit::Done),

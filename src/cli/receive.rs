@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use axum::Router;
@@ -12,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::run::stopped_by_signals;
-use super::serve::{origin, token};
+use super::serve::{Secret, origin};
 use super::{Exit, Session, out};
 use crate::clock::Clock;
 use crate::error::{Mistake, Result, ResultExt};
@@ -37,12 +36,8 @@ receivers may run; SIGTERM lets one answer and end.")]
 pub struct Args {
     #[command(flatten)]
     at: Endpoints,
-    /// A file with the token that clients must send: `authorization: Bearer TOKEN`
-    #[arg(long, value_name = "FILE", env = "TRACEFARM_TOKEN_FILE", hide_env_values = true, conflicts_with = "token")]
-    token_file: Option<PathBuf>,
-    /// The token itself: in the environment rather than here, where others see it
-    #[arg(long, value_name = "SECRET", env = "TRACEFARM_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    secret: Secret,
     /// How long the first request of a batch waits for others: what an answer takes, and how often objects are written
     #[arg(
         long,
@@ -168,7 +163,7 @@ impl Args {
     /// Receives until it is stopped.
     pub async fn run(self, session: &Session) -> Result<Exit> {
         let clock = &session.clock;
-        let token = token(self.token_file.as_deref(), self.token.as_deref())?;
+        let token = self.secret.token()?;
         let ears = self.at.listen().await?;
         let health = match &self.health {
             Some(address) => Some(server::listen(address).await?),
@@ -203,7 +198,7 @@ impl Args {
                 None => pending().await,
             }
         };
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let signals = task::spawn(stopped_by_signals(stop.clone()));
         if is_open {
             tracing::warn!("whoever reaches this address can write traces: --token-file asks for a token");
@@ -212,14 +207,8 @@ impl Args {
             address.map(|address| format!("\n  {name}  http://{address}")).unwrap_or_default()
         };
         out::print(&format!("Receiving OTLP for {}{}{}", store.url(), at("HTTP", http), at("gRPC", grpc)))?;
-        let receiving = async {
-            ears.serve(receiver, clock, &stop).await?;
-            end.cancel();
-            Ok(())
-        };
-        let both = async { tokio::try_join!(receiving, batcher.run(&stop, &end, || {})) };
         tokio::select! {
-            ended = both => drop(ended?),
+            ended = batcher.beside(ears.serve(receiver, clock, &stop), &stop, || {}) => ended?,
             ended = telling => ended?,
         }
         drop(signals);

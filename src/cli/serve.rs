@@ -1,7 +1,7 @@
 //! `tracefarm serve`
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -44,12 +44,8 @@ pub struct Args {
     /// under any other name but localhost are refused
     #[arg(long = "host", value_name = "NAME", env = "TRACEFARM_HOST", hide_env_values = true, value_delimiter = ',')]
     hosts: Vec<String>,
-    /// A file with the token that clients must know: as bearer token, or as password of any user
-    #[arg(long, value_name = "FILE", env = "TRACEFARM_TOKEN_FILE", hide_env_values = true, conflicts_with = "token")]
-    token_file: Option<PathBuf>,
-    /// The token itself: in the environment rather than here, where others see it
-    #[arg(long, value_name = "SECRET", env = "TRACEFARM_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    secret: Secret,
     /// An origin, as `https://example.org`, whose pages may read answers; may be said again
     #[arg(
         long = "allow-origin",
@@ -68,6 +64,28 @@ pub struct Args {
     receive: bool,
 }
 
+/// What clients must know, if anything.
+#[derive(clap::Args, Debug)]
+pub struct Secret {
+    /// A file with the token that clients must know: as bearer token, or as password of any user
+    #[arg(long, value_name = "FILE", env = "TRACEFARM_TOKEN_FILE", hide_env_values = true, conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The token itself: in the environment rather than here, where others see it
+    #[arg(long, value_name = "SECRET", env = "TRACEFARM_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl Secret {
+    /// The token, read.
+    pub fn token(&self) -> Result<Option<Token>, Mistake> {
+        let read = self.token_file.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .map_err(|error| Mistake(format!("cannot read the token in {}: {error}", path.display())))
+        });
+        read.transpose()?.as_ref().or(self.token.as_ref()).map(|secret| Token::new(secret)).transpose()
+    }
+}
+
 /// Parses an origin.
 pub fn origin(text: &str) -> Result<HeaderValue, String> {
     let wrong = || "an origin is a scheme and a host: https://example.org, http://localhost:3000".to_owned();
@@ -77,16 +95,6 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
         return Err(wrong());
     }
     HeaderValue::from_str(text).map_err(|_| wrong())
-}
-
-/// The token that clients must know, if one is named.
-pub fn token(file: Option<&Path>, secret: Option<&str>) -> Result<Option<Token>, Mistake> {
-    let read = file.map(|path| {
-        std::fs::read_to_string(path)
-            .map_err(|error| Mistake(format!("cannot read the token in {}: {error}", path.display())))
-    });
-    let read = read.transpose()?;
-    read.as_deref().or(secret).map(Token::new).transpose()
 }
 
 impl Args {
@@ -99,12 +107,12 @@ impl Args {
         let store = store.for_stage(Stage::Read);
         // What cannot be read at all is told now, and not to the first who asks.
         Settings::load(&store).await?;
-        let token = token(self.token_file.as_deref(), self.token.as_deref())?;
+        let token = self.secret.token()?;
         let is_open = token.is_none() && !self.listen.ip().is_loopback();
         let listener = listen::bind(self.listen).await?;
         let address = listener.local_addr().context("tell where the server listens")?;
         let hosts = guard::hosts(address, &self.hosts);
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let (taken, batcher) = match self.receive {
             true => {
                 let (hosts, token, origins) = (hosts.clone(), token.clone(), self.origins.clone());
@@ -122,18 +130,12 @@ impl Args {
             tracing::warn!(%address, "whoever reaches this address can read every trace: --token-file asks for a token");
         }
         out::print(&format!("Serving {} at http://{address}/", farm.store().url()))?;
-        let serving = async {
-            listen::serve(listener, Speaks::Http1, router, listen::Limits::default(), &session.clock, &stop).await?;
-            end.cancel();
-            Ok(())
-        };
-        let writing = async {
-            match batcher {
-                Some(batcher) => batcher.run(&stop, &end, || {}).await,
-                None => Ok(()),
-            }
-        };
-        tokio::try_join!(serving, writing)?;
+        let limits = listen::Limits::default();
+        let serving = listen::serve(listener, Speaks::Http1, router, limits, &session.clock, &stop);
+        match batcher {
+            Some(batcher) => batcher.beside(serving, &stop, || {}).await?,
+            None => serving.await?,
+        }
         drop(signals);
         Ok(Exit::Done)
     }

@@ -80,11 +80,30 @@ impl Batcher {
         Self { store, clock, requests, batch_bytes, batch_time, counts }
     }
 
-    /// Works until `end` is set (or every [`super::Receiver`] is gone) and what waited is answered. Once `stop` is set
-    /// nothing waits for company any more. `wrote` is called after each object.
+    /// Writes what `serving` takes in, until that has ended and what waited is answered. Once `stop` is set nothing waits
+    /// for company any more. `wrote` is called after each object.
     ///
     /// Whoever drops this, or kills the process, leaves requests without an answer: they are sent again.
-    pub async fn run(mut self, stop: &CancellationToken, end: &CancellationToken, wrote: impl Fn()) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of `serving`.
+    pub async fn beside(
+        self,
+        serving: impl Future<Output = Result<()>>,
+        stop: &CancellationToken,
+        wrote: impl Fn(),
+    ) -> Result<()> {
+        let end = CancellationToken::new();
+        let serving = async {
+            serving.await?;
+            end.cancel();
+            Ok(())
+        };
+        tokio::try_join!(serving, self.run(stop, &end, wrote)).map(drop)
+    }
+
+    /// Works until `end` is set (or every [`super::Receiver`] is gone) and what waited is answered.
+    async fn run(mut self, stop: &CancellationToken, end: &CancellationToken, wrote: impl Fn()) -> Result<()> {
         let mut open = Open::default();
         let mut writing = FuturesUnordered::new();
         let mut ended = false;

@@ -1,6 +1,6 @@
 //! What came and what became of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Refusal;
 use crate::otlp::request::Checked;
@@ -18,7 +18,7 @@ pub struct Counts {
     object_bytes: AtomicU64,
     failed_objects: AtomicU64,
     /// Whether the last object could not be written.
-    failing: AtomicU64,
+    failing: AtomicBool,
 }
 
 /// The counts at a moment.
@@ -65,12 +65,12 @@ impl Counts {
     pub(super) fn wrote(&self, bytes: usize) {
         add(&self.objects, 1);
         add(&self.object_bytes, bytes as u64);
-        self.failing.store(0, Ordering::Relaxed);
+        self.failing.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn failed(&self) {
         add(&self.failed_objects, 1);
-        self.failing.store(1, Ordering::Relaxed);
+        self.failing.store(true, Ordering::Relaxed);
     }
 
     /// As they are now.
@@ -86,7 +86,7 @@ impl Counts {
             objects: get(&self.objects),
             object_bytes: get(&self.object_bytes),
             failed_objects: get(&self.failed_objects),
-            failing: get(&self.failing) > 0,
+            failing: self.failing.load(Ordering::Relaxed),
         }
     }
 }

@@ -33,10 +33,12 @@ const FRAME_BYTES: usize = 5;
 pub fn router(receiver: &Receiver) -> Router {
     let panicked = |panic: Box<dyn Any + Send>| {
         tell_panic(&*panic);
-        http(Refusal::Failed.into())
+        response(Refusal::Failed.into())
     };
     let unknown = async || {
-        http(Status::unimplemented("traces are taken here, by TraceService; neither metrics nor logs are taken at all"))
+        response(Status::unimplemented(
+            "traces are taken here, by TraceService; neither metrics nor logs are taken at all",
+        ))
     };
     Router::new()
         .route(PATH, post(export))
@@ -45,7 +47,7 @@ pub fn router(receiver: &Receiver) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
 }
 
-fn http(status: Status) -> Response {
+fn response(status: Status) -> Response {
     status.into_http::<axum::body::Body>()
 }
 
@@ -62,7 +64,7 @@ async fn export(State(receiver): State<Receiver>, request: Request) -> Response 
         Ok(taken) => taken,
         Err(refusal) => {
             receiver.counts().refused(&refusal);
-            return http(refusal.into());
+            return response(refusal.into());
         }
     };
     let (counts, most) = (receiver.counts().clone(), receiver.options().request_bytes);
@@ -80,7 +82,7 @@ async fn export(State(receiver): State<Receiver>, request: Request) -> Response 
         None => answer,
         Some(_) if counted.0.load(Ordering::Relaxed) => answer,
         // It calls a message that is too large "out of range", which clients send again and again.
-        Some(Code::OutOfRange | Code::ResourceExhausted) => http(counted.refused(&counts, Refusal::TooLarge(most))),
+        Some(Code::OutOfRange | Code::ResourceExhausted) => response(counted.refused(&counts, Refusal::TooLarge(most))),
         Some(_) => {
             counts.refused(&Refusal::Unreadable(String::new()));
             answer

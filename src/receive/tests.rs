@@ -30,12 +30,27 @@ impl Scene {
         let (receiver, batcher) = Receiver::new(store, clock.clone(), options);
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let (stopped, ended) = (stop.clone(), end.clone());
-        let batcher = task::spawn(async move { batcher.run(&stopped, &ended, || {}).await });
+        let serving = async move {
+            ended.cancelled().await;
+            Ok(())
+        };
+        let batcher = task::spawn(async move { batcher.beside(serving, &stopped, || {}).await });
         Self { clock, bucket, receiver, stop, end, batcher }
     }
 
     fn calm(options: Options) -> Self {
         Self::new(Box::new(|_| Fate::calm()), options)
+    }
+
+    /// One whose objects are written when the gate is opened.
+    fn gated(options: Options) -> (Self, Gate) {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let script: Script = Box::new(move |call| match call.kind {
+            CallKind::Put => Fate::before(Incident::Hold(held.clone())),
+            _ => Fate::calm(),
+        });
+        (Self::new(script, options), gate)
     }
 
     /// Sends spans with these numbers.
@@ -82,13 +97,7 @@ fn spans(outcome: &Result<Checked, Refusal>) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_wait_together_are_one_object_and_answered_when_it_is_durable() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let script: Script = Box::new(move |call| match call.kind {
-        CallKind::Put => Fate::before(Incident::Hold(held.clone())),
-        _ => Fate::calm(),
-    });
-    let scene = Scene::new(script, Options::default());
+    let (scene, gate) = Scene::gated(Options::default());
     let requests: Vec<_> = (0..50).map(|n| scene.send(n..n + 1)).collect();
     gate.reached().await;
     assert_eq!(scene.clock.monotonic(), Duration::from_millis(500), "the first has waited as long as it may");
@@ -155,14 +164,8 @@ async fn what_may_or_may_not_be_there_is_not_confirmed() {
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_no_memory_is_told_at_once_and_a_slow_store_gets_larger_objects() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let script: Script = Box::new(move |call| match call.kind {
-        CallKind::Put => Fate::before(Incident::Hold(held.clone())),
-        _ => Fate::calm(),
-    });
     // A request holds 4 KiB at least: forty of them.
-    let scene = Scene::new(script, Options { memory_bytes: 40 * 4096, batch_bytes: 1, ..Options::default() });
+    let (scene, gate) = Scene::gated(Options { memory_bytes: 40 * 4096, batch_bytes: 1, ..Options::default() });
     let mut waiting = Vec::new();
     for number in 0..40 {
         waiting.push(scene.send(number..number + 1));
@@ -182,13 +185,7 @@ async fn who_finds_no_memory_is_told_at_once_and_a_slow_store_gets_larger_object
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_does_not_answer_in_time_is_no_reason_to_wait_for_ever() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let script: Script = Box::new(move |call| match call.kind {
-        CallKind::Put => Fate::before(Incident::Hold(held.clone())),
-        _ => Fate::calm(),
-    });
-    let scene = Scene::new(script, Options::default());
+    let (scene, gate) = Scene::gated(Options::default());
     assert_eq!(scene.send(0..1).join().await.unwrap().unwrap_err(), Refusal::Late);
     assert_eq!(scene.clock.monotonic(), ANSWER_TIME);
     gate.open();
