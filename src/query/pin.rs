@@ -136,6 +136,9 @@ pub async fn read(store: &Store, key: &PinKey) -> Result<RecordBatch> {
     Ok(crate::task::cpu(move || decode(&body)).await.context(format!("read the pin {}", key.path()))?)
 }
 
+/// Versions of pins, by trace.
+pub type ByTrace<'p> = HashMap<TraceId, Vec<&'p PinKey>>;
+
 /// The pins of a listing, by handler and trace: every version of each.
 #[derive(Clone, Debug, Default)]
 pub struct Pins {
@@ -187,8 +190,8 @@ impl Pins {
     }
 
     /// Every version of every pin, by trace.
-    pub fn by_trace(&self) -> HashMap<TraceId, Vec<&PinKey>> {
-        let mut by_trace: HashMap<TraceId, Vec<&PinKey>> = HashMap::new();
+    pub fn by_trace(&self) -> ByTrace<'_> {
+        let mut by_trace = ByTrace::new();
         for version in self.iter() {
             by_trace.entry(version.trace).or_default().push(version);
         }

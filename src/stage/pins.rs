@@ -20,7 +20,7 @@ mod whole;
 
 pub use sweep::forget;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use super::{Desk, Fence};
 use crate::error::{Report, Result, ResultExt, bail, store_kind, told};
 use crate::model::{HandlerId, TraceId};
-use crate::query::pin::{self, Pins};
+use crate::query::pin::{self, ByTrace, Pins};
 use crate::query::rows::{self, Traces};
 use crate::query::window::Window;
 use crate::query::{AT_A_TIME, forgotten};
@@ -87,11 +87,10 @@ pub async fn complete(
     desk: &Desk,
     fence: &Fence,
     spans: &View,
-    elsewhere: &Pins,
+    elsewhere: &ByTrace<'_>,
     wanted: Vec<Wanted>,
 ) -> Result<Completed> {
     let mut done = Completed::default();
-    let elsewhere = elsewhere.by_trace();
     let mut by_trace: BTreeMap<TraceId, Vec<Wanted>> = BTreeMap::new();
     for pin in wanted {
         by_trace.entry(pin.trace).or_default().push(pin);
@@ -99,7 +98,7 @@ pub async fn complete(
     let mut traces: Vec<Vec<Wanted>> = by_trace.into_values().collect();
     while !traces.is_empty() {
         let chunk: Vec<Vec<Wanted>> = traces.split_off(traces.len().saturating_sub(TRACES_AT_A_TIME));
-        done.add(complete_some(desk, fence, spans, &elsewhere, chunk).await?);
+        done.add(complete_some(desk, fence, spans, elsewhere, chunk).await?);
     }
     Ok(done)
 }
@@ -108,7 +107,7 @@ async fn complete_some(
     desk: &Desk,
     fence: &Fence,
     spans: &View,
-    elsewhere: &HashMap<TraceId, Vec<&PinKey>>,
+    elsewhere: &ByTrace<'_>,
     chunk: Vec<Vec<Wanted>>,
 ) -> Result<Completed> {
     let mut traces = Traces::new();

@@ -10,7 +10,7 @@ use super::{Times, examine, examine_blame};
 use crate::error::{Report, Result, ResultExt, report};
 use crate::model::{BlockId, HandlerId, Hour, Shard, Table, TraceId};
 use crate::query::newest::{self, Newest};
-use crate::query::pin::Pins;
+use crate::query::pin::{ByTrace, Pins};
 use crate::query::window::Window;
 use crate::query::{AT_A_TIME, forgotten};
 use crate::stage::item::item;
@@ -48,7 +48,8 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     if hours.is_empty() {
         return Ok(done);
     }
-    let elsewhere = Pins::all(&desk.store).await?;
+    let pins = Pins::all(&desk.store).await?;
+    let elsewhere = pins.by_trace();
     let newest = Candidates::read(desk, times, &view, &hours).await.context("find the newest traces of handlers")?;
     let work =
         Work { desk, fence: &fence, listed: &listed, covered: &covered, terms: &terms, horizon, elsewhere, newest };
@@ -107,7 +108,7 @@ struct Work<'a> {
     covered: &'a Covered,
     terms: &'a str,
     horizon: Horizon<'a>,
-    elsewhere: Pins,
+    elsewhere: ByTrace<'a>,
     newest: Candidates,
 }
 

@@ -1,6 +1,6 @@
 //! A whole trace: all services, also where a parent lies further back.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use arrow::record_batch::RecordBatch;
 
@@ -8,7 +8,7 @@ use super::Desk;
 use crate::error::{Result, is_not_found, store_kind, told};
 use crate::model::TraceId;
 use crate::query::columns::Spans;
-use crate::query::pin::{self, Pins};
+use crate::query::pin::{self, ByTrace, Pins};
 use crate::query::relisted;
 use crate::query::rows::{self, Traces};
 use crate::store::layout::PinKey;
@@ -26,7 +26,7 @@ const EARLIER_HOURS: [i32; 2] = [6, 24];
 pub(super) async fn whole_traces(
     desk: &Desk,
     spans: &View,
-    elsewhere: &HashMap<TraceId, Vec<&PinKey>>,
+    elsewhere: &ByTrace<'_>,
     traces: Traces,
 ) -> Result<BTreeMap<TraceId, RecordBatch>> {
     let mut whole = BTreeMap::new();
@@ -72,8 +72,8 @@ pub(super) async fn whole_traces(
     Ok(whole)
 }
 
-/// The rows of `trace` in these `versions` of its pins, but for those whose names say that they hold just the rows of `hash`. One
-/// that is damaged is left out: nobody can read it.
+/// The rows of `trace` in these `versions` of its pins, but for those whose names say that they hold just the rows of
+/// `hash`. One that is damaged is left out: nobody can read it.
 ///
 /// # Errors
 /// Those of the store: what is in a pin that cannot be read right now must not be missing from another for ever.
