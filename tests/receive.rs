@@ -19,7 +19,7 @@ use farm::Farm;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use server::{Answer, parsed};
+use server::{Answer, clients, parsed};
 
 /// A receiver, or `dev`, on free ports; it goes away with this.
 struct Receiver {
@@ -760,15 +760,6 @@ fn ten_thousand_requests_at_once_are_taken_or_put_off() {
     assert!(statuses[&200] > requests / 20 && peak < 600, "{statuses:?} {peak}");
     assert!(answered.is_subset(&received(&farm)));
     assert_eq!(receiver.post(JSON, &[], &json(0..1)).status, 200, "it goes on");
-}
-
-/// How many clients this process has file descriptors for, at most ten thousand.
-fn clients() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let most = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most as usize);
-    most.saturating_sub(500).min(10_000)
 }
 
 #[test]

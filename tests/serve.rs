@@ -21,7 +21,7 @@ use flate2::read::MultiGzDecoder;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use recording::Truth;
 use serde_json::{Value, json};
-use server::{Answer, Server, parsed};
+use server::{Answer, Server, clients, parsed};
 
 /// The sample traces, and what is to come of them.
 static SAMPLES: LazyLock<(Farm, Truth)> = LazyLock::new(|| {
@@ -597,15 +597,6 @@ fn ten_thousand_requests_at_once_are_answered_or_put_off() {
     assert!(statuses[&200] > requests / 20, "{statuses:?}");
     assert!(peak.is_none_or(|peak| peak < 600 << 20), "{peak:?}");
     assert_eq!(server.get("/site/handlers.json").status, 200, "it goes on");
-}
-
-/// How many clients this process has file descriptors for, at most ten thousand.
-fn clients() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let most = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most as usize);
-    most.saturating_sub(500).min(10_000)
 }
 
 #[test]
