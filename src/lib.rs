@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The way of the data is the order of the modules: [`otlp`] → [`handler`] → [`table`] → [`store`], driven by
-//! [`stage`], shared out by [`farm`], read by [`query`] and [`serve`]; [`receive`] fills the inbox. Arrows go one way: nothing below knows `stage`,
-//! `farm`, `serve` or `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`] knows a terminal.
+//! [`stage`], shared out by [`farm`], read by [`query`] and [`serve`]; [`receive`] fills the inbox. Arrows go one way:
+//! nothing below knows `stage`, `farm`, `serve` or `cli`; nothing but [`store::layout`] knows a key; nothing but [`cli`]
+//! knows a terminal.
 
 // What cannot fail says so with `#[expect(clippy::unwrap_used, reason = "…")]`; only the command line prints.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]

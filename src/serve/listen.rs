@@ -2,7 +2,8 @@
 //!
 //! Knows HTTP/1.1, or HTTP/2 for gRPC, and nothing of what is served. A connection costs a task and at most
 //! [`Limits::header_bytes`] of buffers; one that is slow to say what it wants ([`Limits::header_time`], also between two
-//! requests), or to take its answer ([`Limits::write_time`]), is closed. What a request may cost is [`super::guard`]'s affair.
+//! requests), or to take its answer ([`Limits::write_time`]), is closed. What a request may cost is [`super::guard`]'s
+//! affair.
 
 use std::io;
 use std::net::SocketAddr;
