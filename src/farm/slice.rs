@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Rank `rank` of `count` takes the items whose weight lies in `[⌊rank·W/count⌋, ⌊(rank+1)·W/count⌋)` of the total `W`.
-/// An item belongs to the slice in which the middle of its weight lies; an item without weight weighs 1.
+/// Rank `rank` of `count` takes the items the middle of whose weight lies in `(rank·W/count, (rank+1)·W/count]` of the
+/// total `W`; an item without weight weighs 1.
 ///
 /// So the slices of all ranks are disjoint, follow on each other and hold every item; and each weighs at most its share
 /// plus half of the items at its two ends. A rank that is none of `count` has nothing.
@@ -15,18 +15,18 @@ pub fn slice(weights: &[u64], rank: usize, count: usize) -> Range<usize> {
 }
 
 /// The slices of all ranks, in order: one pass over the list for all of them.
-pub(super) fn slices(weights: &[u64], count: usize) -> Vec<Range<usize>> {
+fn slices(weights: &[u64], count: usize) -> Vec<Range<usize>> {
     let weigh = |weight: &u64| u128::from((*weight).max(1));
     let total: u128 = weights.iter().map(weigh).sum();
     let (mut slices, mut before, mut next) = (Vec::with_capacity(count), 0, 0);
     for rank in 0..count {
-        // At most 2^64 items of 2^64 each, times a count below 2^64, could exceed 128 bits; any list that fits memory and
-        // any farm do not: the product stays below 2^40 items × 2^64 × 2^24 workers.
-        let until = (rank as u128 + 1) * total / count as u128;
+        // Twice 2^64 items of 2^64 each, times a count below 2^64, could exceed 128 bits; any list that fits memory and
+        // any farm do not: the products stay below 2 × 2^39 items × 2^64 × 2^24 workers.
+        let until = 2 * (rank as u128 + 1) * total;
         let first = next;
-        // What is left at the end is the last one's: sums and shares are whole numbers.
+        // The last item's middle lies in the last slice: no item is left.
         while let Some(weight) = weights.get(next)
-            && (2 * before + weigh(weight) <= 2 * until || rank + 1 == count)
+            && (2 * before + weigh(weight)) * count as u128 <= until
         {
             before += weigh(weight);
             next += 1;
@@ -61,6 +61,7 @@ mod tests {
         let weights = [1, 4, 4, 4, 1, 4, 1, 1];
         assert_eq!([0, 1, 2, 3].map(|rank| slice(&weights, rank, 4)), [0..2, 2..3, 3..5, 5..8]);
         assert_eq!(slice(&[0, 0, 0, 0], 1, 2), 2..4, "no weight weighs 1");
+        assert_eq!([0, 1, 2, 3].map(|rank| slice(&[1], rank, 4).len()), [0, 1, 0, 0], "one item is in the middle");
         assert_eq!(slice(&[u64::MAX, u64::MAX, u64::MAX], 1, 3), 1..2);
     }
 

@@ -394,9 +394,13 @@ struct Hand {
 impl Hand {
     /// Its requests for objects take `seconds` each.
     fn hire(bucket: &Bucket, name: &str, seconds: u64) -> Self {
-        let stop = CancellationToken::new();
+        Self::hire_with(bucket, name, &Arc::new(AtomicU64::new(seconds)))
+    }
+
+    fn hire_with(bucket: &Bucket, name: &str, seconds: &Arc<AtomicU64>) -> Self {
+        let (stop, seconds) = (CancellationToken::new(), seconds.clone());
         let slow = move |call: &crate::store::fault::Call| match call.path.starts_with("inbox/") {
-            true => Fate::before(Incident::Wait(Duration::from_secs(seconds))),
+            true => Fate::before(Incident::Wait(Duration::from_secs(seconds.load(Ordering::Relaxed)))),
             false => Fate::calm(),
         };
         let (store, clock) = (store(bucket, name, Box::new(slow)), bucket.clock().clone());
@@ -422,21 +426,24 @@ fn fill(bucket: &Bucket, first: u64, count: u64) {
 #[tokio::test(start_paused = true)]
 async fn five_workers_share_the_work_then_three_then_eight() {
     let work = async {
-        const OBJECTS: u64 = 1_000;
         let bucket = bucket();
         let names: Vec<String> = (0..8).map(|number| format!("farm-{number}")).collect();
         let mut farm: Vec<Hand> = Vec::new();
-        let mut indexed = 0;
-        for (round, size) in [5, 3, 8].into_iter().enumerate() {
+        let (mut filled, mut indexed) = (0, 0);
+        let slow = Arc::new(AtomicU64::new(0));
+        // With the inbox so slow the first is not ready before the last begins, and a batch is before it takes too long.
+        for (size, objects, seconds) in [(5, 10_000, 1), (3, 1_000, 10), (8, 1_000, 10)] {
+            slow.store(seconds, Ordering::Relaxed);
             while farm.len() > size {
                 indexed += farm.remove(farm.len() - 1).dismiss().await.objects;
             }
             while farm.len() < size {
-                farm.push(Hand::hire(&bucket, &names[farm.len()], 10));
+                farm.push(Hand::hire_with(&bucket, &names[farm.len()], &slow));
             }
             // They see each other within a pause, and a heartbeat that was removed is gone at once.
             bucket.clock().sleep(Duration::from_secs(100)).await;
-            fill(&bucket, round as u64 * OBJECTS, OBJECTS);
+            fill(&bucket, filled, objects);
+            filled += objects;
             bucket.clock().sleep(Duration::from_secs(900)).await;
             assert_eq!(bucket.paths("inbox/"), [""; 0], "{size} workers left something");
         }
@@ -447,8 +454,8 @@ async fn five_workers_share_the_work_then_three_then_eight() {
             least = least.min(objects);
             indexed += objects;
         }
-        assert_eq!(indexed, 3 * OBJECTS);
-        assert_eq!(least, OBJECTS / 8);
+        assert_eq!(indexed, filled);
+        assert_eq!(least, 1_000 / 8);
         let once = worker(calm(&bucket), &bucket, |options| options.once = true);
         once.run(&CancellationToken::new()).await.unwrap();
         assert_eq!(bucket.paths("farm/workers/"), [""; 0]);

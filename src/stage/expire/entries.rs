@@ -42,7 +42,8 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     examine(desk, unmarked, &mut done).await;
     let items = plan::entries_items(&listed, &covered, &view.newer_hours(), &horizon);
     let mut hours: BTreeMap<Hour, BTreeSet<Shard>> = BTreeMap::new();
-    for item in round.slice(items, |_| 1) {
+    let weights = plan::entries_weights(&items, &listed);
+    for item in round.slice(items, |item| weights.get(item).copied().unwrap_or_default()) {
         hours.entry(item.hour).or_default().insert(item.shard);
     }
     if hours.is_empty() {

@@ -137,6 +137,35 @@ pub fn entries_items(
     items.into_iter().collect()
 }
 
+/// How much work each of `items` is, by which they are shared out.
+///
+/// Work are the traces to be pinned, at most `keep_last` of each handler. Handlers are spread evenly over the shards, so
+/// every shard weighs the same for each of its hours, whatever its traffic; its hours share that by their bytes.
+pub fn entries_weights(items: &[EntriesItem], entries: &[Listed]) -> BTreeMap<EntriesItem, u64> {
+    let mut bytes: BTreeMap<EntriesItem, u64> = items.iter().map(|item| (*item, 0)).collect();
+    for block in entries {
+        for shard in &block.shards {
+            if let Some(bytes) = bytes.get_mut(&EntriesItem { shard: *shard, hour: block.key.hour }) {
+                *bytes += block.size_bytes / block.shards.len() as u64;
+            }
+        }
+    }
+    let mut shards: BTreeMap<Shard, (u128, u128)> = BTreeMap::new();
+    for (item, bytes) in &bytes {
+        let (hours, all) = shards.entry(item.shard).or_default();
+        (*hours, *all) = (*hours + 1, *all + u128::from(*bytes));
+    }
+    let weight = |(item, bytes): (EntriesItem, u64)| {
+        let (hours, all) = shards.get(&item.shard).copied().unwrap_or_default();
+        let weight = AN_HOUR * hours * u128::from(bytes) / all.max(1);
+        (item, u64::try_from(weight).unwrap_or(u64::MAX))
+    };
+    bytes.into_iter().map(weight).collect()
+}
+
+/// What an hour of the average of its shard weighs.
+const AN_HOUR: u128 = 1000;
+
 /// The blocks among `entries` of one hour that may be deleted: past, older than the grace, and every shard in their
 /// footer is covered: by its document, or because its pins were completed in this very item (`settled`).
 pub fn entries_that_may_go<'l>(

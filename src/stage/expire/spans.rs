@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use super::covered;
 use super::plan::{self, Listed};
 use super::{Times, examine, examine_blame, unread_hours};
-use crate::error::{Result, ResultExt};
+use crate::error::{Result, ResultExt, is_not_found};
 use crate::model::{HandlerId, Hour, Shard, ShardDir, Table, TraceId};
 use crate::query::pin::Pins;
 use crate::query::{AT_A_TIME, rows};
@@ -75,6 +75,11 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
             Ok(report) => {
                 round.setbacks.done(&name);
                 done.add(report);
+            }
+            // Rule 4: a peer whose listing said other things had it, too, and was sooner. List again.
+            Err(report) if is_not_found(&report) => {
+                done.more = true;
+                done.skipped += 1;
             }
             Err(report) => {
                 examine_blame(desk, &report, &mut done).await;

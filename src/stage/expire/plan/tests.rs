@@ -111,6 +111,28 @@ fn a_near_hour_is_worked_on_until_every_shard_covers_every_block() {
 }
 
 #[test]
+fn every_shard_weighs_by_its_hours_whatever_its_traffic() {
+    let (one, next) = (hour(), hour().next());
+    let sized =
+        |number, hour, shards: &[Shard], size_bytes| Listed { size_bytes, ..block(number, hour, shards, hour.end()) };
+    // A thousand times as much in the first shard; the second hour has three times as much as the first.
+    let blocks = [
+        sized(1, one, &[shard(0)], 1_000),
+        sized(2, next, &[shard(0)], 3_000),
+        sized(3, one, &[shard(1)], 1),
+        sized(4, next, &[shard(1)], 3),
+    ];
+    let item = |index, hour| EntriesItem { shard: shard(index), hour };
+    let items = [item(0, one), item(0, next), item(1, one), item(1, next)];
+    let weights = entries_weights(&items, &blocks);
+    assert_eq!(items.map(|item| weights[&item]), [500, 1500, 500, 1500]);
+    // A block of both shards counts for each with its part; what is not to be done counts for nothing.
+    let weights =
+        entries_weights(&[item(0, one), item(1, one)], &[sized(5, one, &[shard(0), shard(1)], 8), blocks[1].clone()]);
+    assert_eq!(weights.into_values().collect::<Vec<_>>(), [1000, 1000]);
+}
+
+#[test]
 fn a_level_0_block_of_entries_goes_only_when_each_of_its_shards_is_covered() {
     let settings = Settings::default();
     let past = horizon(&settings, after(0));
