@@ -47,6 +47,10 @@ const HOURLY: Duration = Duration::from_secs(3600);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An eager worker that always has something to index merges blocks this often all the same.
 const MERGES_EVERY: Duration = Duration::from_secs(600);
+/// Workers that finish each other's parts wait for a part, by chance, of this time before each cycle, doubled each time …
+const APART: Duration = Duration::from_millis(500);
+/// … up to this.
+const LONGEST_APART: Duration = Duration::from_secs(60);
 /// So many failing cycles in a row, and the worker gives up: whoever started it starts another.
 const FAILING_CYCLES: u32 = 10;
 /// What is in hand when the worker is told to stop may take this long.
@@ -345,6 +349,7 @@ impl<'a> Shift<'a> {
     async fn work(&mut self) -> Result<()> {
         let pace = &self.worker.options.pace;
         let mut pause = pace.shortest_pause;
+        let mut apart = APART;
         let mut failing = 0;
         while !self.stop.is_cancelled() {
             let cycle = self.cycle().await?;
@@ -355,7 +360,9 @@ impl<'a> Shift<'a> {
             }
             if cycle.did_something || cycle.regrouped {
                 pause = pace.shortest_pause;
-                if !pace.breath.is_zero() {
+                if self.finishes {
+                    self.let_others_end(&mut apart).await;
+                } else if !pace.breath.is_zero() {
                     self.worker.clock.sleep(pace.breath).await;
                 }
                 continue;
@@ -373,6 +380,7 @@ impl<'a> Shift<'a> {
                 }
                 self.peers = Peers::new([self.worker.options.name.clone()], &self.worker.options.name);
                 (self.round.rank, self.round.peers, self.finishes) = (0, 1, true);
+                self.let_others_end(&mut apart).await;
                 continue;
             }
             tokio::select! {
@@ -383,6 +391,16 @@ impl<'a> Shift<'a> {
             pause = (pause * 2).min(pace.longest_pause);
         }
         Ok(())
+    }
+
+    /// Waits for a part, by chance, of a time that doubles. Workers that finish each other's parts would do the same at
+    /// the same moment: each would merge what the others have just merged, and none would ever see that nothing is left.
+    async fn let_others_end(&self, apart: &mut Duration) {
+        tokio::select! {
+            () = self.worker.clock.sleep(apart.mul_f64(self.worker.clock.fraction())) => {}
+            () = self.stop.cancelled() => {}
+        }
+        *apart = (*apart * 2).min(LONGEST_APART);
     }
 
     /// Every stage once.
