@@ -45,7 +45,13 @@ export async function handler(route, signal) {
     body.adopted.length > 0 &&
       section(
         "Requests from before the route",
-        `${counted(row.adopted, "request")} hit no handler, but would hit this one now.`,
+        el(
+          "span",
+          {},
+          `${counted(row.adopted, "request")} hit no handler, but would hit this one now: `,
+          el("a", { href: address("not-found", "", { q: row.id, service: row.service }) }, "on the 404 list"),
+          ".",
+        ),
         paths(body.adopted, { hint: row.id, caption: "Requests of the 404 list that this route matches" }),
       ),
     el(
@@ -107,7 +113,7 @@ function section(title, about, ...children) {
 }
 
 /** @param {Summary} body */
-function heading({ handler: row }) {
+function heading({ handler: row, route_added_ms: added }) {
   return el(
     "header",
     { class: "heading" },
@@ -126,6 +132,8 @@ function heading({ handler: row }) {
       copyButton("Copy id", () => row.id),
       copyButton("Copy link", () => location.href),
     ),
+    added !== undefined &&
+      el("p", { class: "muted" }, "Its route ", el("code", {}, row.route), " was written by hand ", when(added), "."),
     row.aliases.length > 0 &&
       el(
         "p",
