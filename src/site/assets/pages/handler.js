@@ -34,13 +34,6 @@ export async function handler(route, signal) {
     { class: "handler" },
     heading(body),
     tiles(body),
-    history(body, charts.signal),
-    el(
-      "div",
-      { class: "columns" },
-      latencies(body, charts.signal),
-      el("div", {}, statuses(body), errorTypes(body, row.id)),
-    ),
     // Before its own: a route that was written for its 404s begins with real requests.
     body.adopted.length > 0 &&
       section(
@@ -54,6 +47,13 @@ export async function handler(route, signal) {
         ),
         paths(body.adopted, { hint: row.id, caption: "Requests of the 404 list that this route matches" }),
       ),
+    history(body, charts.signal),
+    el(
+      "div",
+      { class: "columns" },
+      latencies(body, charts.signal),
+      el("div", {}, statuses(body), errorTypes(body, row.id)),
+    ),
     el(
       "div",
       { class: "columns three" },
@@ -176,7 +176,9 @@ function history(body, signal) {
   if (hours.starts.length === 0) {
     return section(
       "Requests over time",
-      "None is left of those that are kept for a time; what is shown here is pinned.",
+      body.pins.length > 0
+        ? "None is left of those that are kept for a time; what is shown here is pinned."
+        : "None has hit it yet.",
     );
   }
   const canvas = el("div", { class: "chart" });

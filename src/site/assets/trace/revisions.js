@@ -35,7 +35,7 @@ function facts(span) {
   set("parent", span.parent);
   set("start", raw.startTimeUnixNano);
   set("end", raw.endTimeUnixNano);
-  set("status", raw.status?.code);
+  set("status", ["", "ok", "error"][raw.status?.code ?? 0] ?? raw.status?.code);
   set("status message", raw.status?.message);
   set("trace state", raw.traceState);
   set("flags", raw.flags);
@@ -43,8 +43,10 @@ function facts(span) {
   set("dropped events", raw.droppedEventsCount);
   set("dropped links", raw.droppedLinksCount);
   pairs(all, "", raw.attributes);
-  for (const [i, event] of (raw.events ?? []).entries()) set(`event ${i + 1}`, whole(event.name, event));
-  for (const [i, link] of (raw.links ?? []).entries()) set(`link ${i + 1}`, whole(link.spanId, link));
+  for (const [i, event] of (raw.events ?? []).entries())
+    set(`event ${i + 1}`, words([event.name, event.timeUnixNano], event));
+  for (const [i, link] of (raw.links ?? []).entries())
+    set(`link ${i + 1}`, words([link.traceId, link.spanId, link.traceState], link));
   pairs(all, "resource ", span.resource.resource?.attributes);
   set("scope", `${span.scope.scope?.name ?? ""} ${span.scope.scope?.version ?? ""}`.trim());
   pairs(all, "scope ", span.scope.scope?.attributes);
@@ -62,5 +64,8 @@ function pairs(all, before, list = []) {
   }
 }
 
-/** @param {string | undefined} name @param {object} what */
-const whole = (name, what) => `${name ?? ""} ${JSON.stringify(what)}`;
+/** @param {(string | undefined)[]} first @param {{ attributes?: KeyValue[] }} of */
+function words(first, { attributes = [] }) {
+  const pairs = attributes.map(({ key, value }) => `${key}=${shown(value).shown}`);
+  return [...first, ...pairs].filter(Boolean).join(" ");
+}
