@@ -492,9 +492,12 @@ impl<'a> Shift<'a> {
 
     /// How soon a stage that had nothing to do is asked again.
     fn look_every(&self, stage: Stage) -> Duration {
+        let pace = &self.worker.options.pace;
         match self.desk.settings.publish_every {
             // `--once` ends when there is nothing left to do, and must have looked.
             _ if self.desk.once => Duration::ZERO,
+            // What another one indexed is to be seen as soon as what this one did.
+            _ if stage == Stage::Publish && pace.is_eager() && self.peers.names.len() > 1 => pace.longest_pause,
             Some(every) if stage == Stage::Publish => every.0.min(LOOK_EVERY),
             _ => LOOK_EVERY,
         }
