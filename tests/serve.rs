@@ -240,6 +240,42 @@ fn every_answer_says_what_browsers_may_do_with_it() {
     }
 }
 
+/// Of `publish_command`: whatever stands in such a file, as a page of this origin it could do what the pages can.
+#[test]
+fn what_a_program_of_somebodys_made_is_shown_and_runs_nothing() {
+    let farm = Farm::local();
+    let handler = "web/get-x-5b1f0c3a";
+    let folder = farm.path().join(format!("site/handlers/{handler}/extra/more"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let server = Server::start(farm.command(), &[]);
+    for (name, kind) in [
+        ("x.html", "text/html; charset=utf-8"),
+        ("x.svg", "image/svg+xml"),
+        ("x.js", "text/javascript; charset=utf-8"),
+        ("x.unknown", "application/octet-stream"),
+    ] {
+        let body = b"<script>alert(1)</script>";
+        std::fs::write(folder.join(name), body).unwrap();
+        let target = format!("/site/handlers/{handler}/extra/more/{name}");
+        for (method, headers, status) in [
+            ("GET", &[][..], 200),
+            ("HEAD", &[], 200),
+            ("GET", &[("range", "bytes=0-3")], 206),
+            ("GET", &[("if-none-match", "*")], 304),
+        ] {
+            let answer = server.ask(method, &target, headers);
+            assert_eq!(answer.status, status, "{target}");
+            let policy = answer.header("content-security-policy").unwrap();
+            assert!(policy.starts_with("sandbox; default-src 'none'") && !policy.contains("script"), "{policy}");
+            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+            assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+        }
+        assert_eq!(server.get(&target).header("content-type"), Some(kind), "{name}");
+    }
+    let page = server.get("/site/");
+    assert!(!page.header("content-security-policy").unwrap().contains("sandbox"), "only what is not ours");
+}
+
 #[test]
 fn a_page_that_gives_its_name_this_machines_address_reads_nothing() {
     for host in ["evil.example", "localhost.evil.example:8080", "127.0.0.1.evil.example", ""] {

@@ -1,91 +1,141 @@
-//! `tracefarm demo`: the whole pipeline on sample traces, in a folder.
+//! `tracefarm demo`: the whole farm on sample traces, in a folder.
 
-use std::fs::{self, File};
+mod crew;
+mod samples;
+
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use include_dir::{Dir, DirEntry, include_dir};
+use tokio_util::sync::CancellationToken;
 
-use super::progress::Bars;
-use super::{Exit, Session, handlers, out, run};
+use self::crew::Crew;
+use super::run::{ended, stopped_by_signals};
+use super::serve::KEPT_BYTES;
+use super::{Exit, Session, complain, handlers, out};
 use crate::error::{Mistake, Result, ResultExt};
 use crate::farm::Settings;
-use crate::farm::worker::Worker;
+use crate::model::Hour;
 use crate::query::handlers::Overview;
-use crate::store::{Key, Store};
-
-/// The sample traces, as collectors wrote them.
-static SAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/samples/inbox");
-
-/// When the last of them was written: 2026-11-22T01:18:37Z. What a collector wrote then was received then.
-const RECORDED: Duration = Duration::from_secs(1_795_310_317);
+use crate::serve::farm::Farm;
+use crate::serve::{self, guard, listen};
+use crate::store::{OpenOptions, Stage, Store};
+use crate::task;
 
 /// The samples are of one day. A store that keeps a week would keep only the newest ten traces of each handler of them,
-/// so this one keeps everything for a hundred years.
+/// so this one keeps everything for a hundred years. That also tells a demo's store from anybody's.
 const KEEP_FOR: &str = "100years";
 
 /// How many handlers are shown.
 const SHOWN: usize = 20;
 
-/// Make a small store from sample traces, and show what is in it
+/// Make a small store from sample traces, work on it with three workers, and serve its pages
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = "\
+The store is ./tracefarm-demo, or the folder that --store names. Three workers divide the work by their names, and go on
+working on what comes into its inbox until Ctrl-C. Started again it begins with the same traces, which are the same traces.")]
+pub struct Args {
+    /// Make the store and end: serve no pages
+    #[arg(long, env = "TRACEFARM_NO_SERVE", hide_env_values = true, value_parser = out::boolish())]
+    no_serve: bool,
+    /// The address and port of the pages; port 0 is a free one
+    #[arg(
+        short,
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080",
+        env = "TRACEFARM_LISTEN",
+        hide_env_values = true
+    )]
+    listen: SocketAddr,
+}
 
 impl Args {
     /// Runs it, again and again if one likes: the same traces twice are the same traces.
     pub async fn run(self, session: &Session) -> Result<Exit> {
-        let folder = session.store_url().unwrap_or("tracefarm-demo");
-        if folder.contains("://") {
-            return Err(Mistake(format!("the demo is made in a folder, not in {folder}")).into());
+        let name = session.store_url().unwrap_or("tracefarm-demo");
+        if name.contains("://") {
+            return Err(Mistake(format!("the demo is made in a folder, not in {name}")).into());
         }
-        let store = Store::open(folder, &Default::default(), session.clock.clone()).await?;
-        if Settings::load(&store).await?.0 == 0 {
-            let values = [("keep_for".to_owned(), KEEP_FOR.to_owned())];
-            Settings::set(&store, &values, session.store_now(&store).await?).await?;
+        let folder = Path::new(name);
+        // Before anything is written: an address that is taken is told at once.
+        let listener = match self.no_serve {
+            true => None,
+            false => Some(listen::bind(self.listen).await.map_err(|report| {
+                match crate::error::find(&report) {
+                    Some(Mistake(why)) => Mistake(format!(
+                        "{why}; --listen 127.0.0.1:0 takes a free port, --no-serve makes the store without showing it"
+                    ))
+                    .into(),
+                    None => report,
+                }
+            })?),
+        };
+        let store = Store::open(name, &OpenOptions::default(), session.clock.clone()).await?;
+        let crew = Crew::hire(&store, &session.clock, folder).await?;
+        begin(session, &store, name).await?;
+        let stop = CancellationToken::new();
+        let signals = task::spawn(stopped_by_signals(stop.clone()));
+        let (objects, bytes) = samples::put(&store, folder).await?;
+        out::print(&format!("{objects} objects of sample traces ({}) into {name}/inbox\n", out::bytes(bytes)))?;
+        let (done, is_clean) = match crew.drain(&stop).await {
+            Ok(drained) => drained,
+            Err(report) => return ended(report),
+        };
+        out::print(&crew::table(&done))?;
+        if stop.is_cancelled() {
+            return Ok(Exit::Done);
         }
-        let (objects, bytes) = copy(&SAMPLES, Path::new(folder))?;
-        out::print(&format!("{objects} objects of sample traces ({}) into {folder}/inbox", out::bytes(bytes)))?;
-        let worker = Worker::new(store, session.clock.clone(), run::alone()?).watched_by(Arc::new(Bars::new()));
-        let exit = run::work(worker, out::Output::default()).await?;
-        if exit != Exit::Done {
-            return Ok(exit);
+        if !is_clean {
+            complain("not everything could be done: the log above says what, and why");
+            return Ok(Exit::Unfinished);
         }
-        let reader = session.query_of(folder).await?;
-        let overview = Overview::read(&reader).await?;
-        out::print(&shown(folder, &overview).await?)?;
-        Ok(Exit::Done)
+        let overview = Overview::read(&session.query_of(name).await?).await?;
+        let Some(listener) = listener else {
+            out::print(&shown(name, &overview, None).await?)?;
+            return Ok(Exit::Done);
+        };
+        let address = listener.local_addr().context("tell where the pages are")?;
+        let options =
+            serve::Options { hosts: guard::hosts(address, &[]), metrics_handlers: 1000, ..Default::default() };
+        let farm = Farm::new(store.for_stage(Stage::Read), session.clock.clone(), KEPT_BYTES);
+        let router = serve::router(&farm, options);
+        out::print(&shown(name, &overview, Some(address)).await?)?;
+        // A worker that gives up ends the demo: what it says of the farm would not be true any more.
+        let worked = async {
+            let worked = crew.stay(&stop).await;
+            stop.cancel();
+            worked
+        };
+        let served =
+            listen::serve(listener, listen::Speaks::Http1, router, listen::Limits::default(), &session.clock, &stop);
+        let (worked, served) = tokio::join!(worked, served);
+        drop(signals);
+        served?;
+        worked.map(|()| Exit::Done).or_else(ended)
     }
 }
 
-/// Copies the samples into the store's inbox, with the time at which they were recorded.
-fn copy(samples: &Dir<'_>, folder: &Path) -> Result<(usize, u64)> {
-    let (mut objects, mut bytes) = (0, 0);
-    for entry in samples.entries() {
-        match entry {
-            DirEntry::Dir(dir) => {
-                let (more, more_bytes) = copy(dir, folder)?;
-                objects += more;
-                bytes += more_bytes;
-            }
-            DirEntry::File(sample) => {
-                let name = sample.path().to_string_lossy();
-                let path = folder.join(Key::Inbox(name.into_owned()).path());
-                let write = || {
-                    fs::create_dir_all(path.parent().unwrap_or(folder))?;
-                    fs::write(&path, sample.contents())?;
-                    File::options().write(true).open(&path)?.set_modified(SystemTime::UNIX_EPOCH + RECORDED)
-                };
-                write().context_with(|| format!("write {}", path.display()))?;
-                objects += 1;
-                bytes += sample.contents().len() as u64;
-            }
-        }
+/// Settings for the samples, in a store that has none yet.
+///
+/// # Errors
+/// A [`Mistake`] if it is somebody's store: the samples would be among their traces for as long as it keeps them.
+async fn begin(session: &Session, store: &Store, name: &str) -> Result<()> {
+    let (number, settings) = Settings::load(store).await?;
+    // What the first version says of an hour counts since ever, whatever was set later.
+    if number > 0 && settings.keep_for.at(Hour::EPOCH).to_string() != KEEP_FOR {
+        return Err(
+            Mistake(format!("{name} is a farm's store: the demo makes one of its own, --store names where")).into()
+        );
     }
-    Ok((objects, bytes))
+    if number == 0 {
+        let values = [("keep_for".to_owned(), KEEP_FOR.to_owned())];
+        Settings::set(store, &values, session.store_now(store).await?).await?;
+    }
+    Ok(())
 }
 
-async fn shown(folder: &str, overview: &Overview) -> Result<String> {
+/// The handlers, and what to try.
+async fn shown(folder: &str, overview: &Overview, address: Option<SocketAddr>) -> Result<String> {
     let mut rows = overview.rows().await?;
     let handlers = rows.len();
     rows.sort_by_key(|row| std::cmp::Reverse(row.count));
@@ -97,13 +147,25 @@ async fn shown(folder: &str, overview: &Overview) -> Result<String> {
         None => None,
     };
     rows.truncate(SHOWN);
-    let requests: u64 = overview.not_found().iter().map(|list| list.list.count).sum();
+    let lists = overview.not_found();
+    let requests: u64 = lists.iter().map(|list| list.list.count).sum();
     let rest = if handlers > SHOWN { format!("… and {} more\n", handlers - SHOWN) } else { String::new() };
+    let pages = match address {
+        None => format!("\x20 tracefarm -s {folder} serve        the pages, http://127.0.0.1:8080/\n"),
+        Some(_) => String::new(),
+    };
+    let serving = match address {
+        None => String::new(),
+        Some(address) => format!(
+            "\nThe pages are at http://{address}/ and the three workers go on, with what comes into {folder}/inbox.\n\
+             Ctrl-C ends both; the store stays.\n"
+        ),
+    };
     Ok(format!(
         "\n{}{rest}\n\
          {requests} requests hit no handler at all.\n\n\
          Look further:\n\
-         \x20 tracefarm -s {folder} serve        the pages, http://127.0.0.1:8080/\n\
+         {pages}\
          \x20 tracefarm -s {folder} handlers show {id}\n\
          \x20 tracefarm -s {folder} get {}\n\
          \x20 tracefarm -s {folder} not-found\n\
@@ -112,7 +174,8 @@ async fn shown(folder: &str, overview: &Overview) -> Result<String> {
          (from a checkout: cargo run --release -- -s {folder} …), and without tracefarm:\n\
          \x20 {folder}/site/handlers.json        every handler with its numbers\n\
          \x20 {folder}/site/handlers/{id}/  summary.json, traces.json.gz\n\
-         \x20 duckdb -c \"select service, name, count(*) from '{folder}/spans/*/*/*.parquet' group by all order by 3 desc\"\n",
+         \x20 duckdb -c \"select service, name, count(*) from '{folder}/spans/*/*/*.parquet' group by all order by 3 desc\"\n\
+         {serving}",
         handlers::table(&rows),
         trace.unwrap_or_default(),
     ))

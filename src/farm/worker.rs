@@ -47,6 +47,10 @@ const HOURLY: Duration = Duration::from_secs(3600);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An eager worker that always has something to index merges blocks this often all the same.
 const MERGES_EVERY: Duration = Duration::from_secs(600);
+/// Workers that finish each other's parts begin a cycle so far apart, doubled each time …
+const APART: Duration = Duration::from_secs(1);
+/// … up to this.
+const LONGEST_APART: Duration = Duration::from_secs(60);
 /// So many failing cycles in a row, and the worker gives up: whoever started it starts another.
 const FAILING_CYCLES: u32 = 10;
 /// What is in hand when the worker is told to stop may take this long.
@@ -345,6 +349,7 @@ impl<'a> Shift<'a> {
     async fn work(&mut self) -> Result<()> {
         let pace = &self.worker.options.pace;
         let mut pause = pace.shortest_pause;
+        let (mut apart, mut rank) = (APART, 0);
         let mut failing = 0;
         while !self.stop.is_cancelled() {
             let cycle = self.cycle().await?;
@@ -355,7 +360,9 @@ impl<'a> Shift<'a> {
             }
             if cycle.did_something || cycle.regrouped {
                 pause = pace.shortest_pause;
-                if !pace.breath.is_zero() {
+                if self.finishes {
+                    self.let_others_end(&mut apart, rank).await;
+                } else if !pace.breath.is_zero() {
                     self.worker.clock.sleep(pace.breath).await;
                 }
                 continue;
@@ -372,7 +379,9 @@ impl<'a> Shift<'a> {
                     break;
                 }
                 self.peers = Peers::new([self.worker.options.name.clone()], &self.worker.options.name);
+                rank = self.round.rank;
                 (self.round.rank, self.round.peers, self.finishes) = (0, 1, true);
+                self.let_others_end(&mut apart, rank).await;
                 continue;
             }
             tokio::select! {
@@ -383,6 +392,18 @@ impl<'a> Shift<'a> {
             pause = (pause * 2).min(pace.longest_pause);
         }
         Ok(())
+    }
+
+    /// Gives way to those before me, for a time that doubles, with a part of it by chance. Workers that finish each other's
+    /// parts would do the same at the same moment: each would merge what the others have just merged, and none would ever
+    /// see that nothing is left.
+    async fn let_others_end(&self, apart: &mut Duration, rank: usize) {
+        let time = apart.mul_f64(rank as f64 + self.worker.clock.fraction());
+        tokio::select! {
+            () = self.worker.clock.sleep(time.min(LONGEST_APART)) => {}
+            () = self.stop.cancelled() => {}
+        }
+        *apart = (*apart * 2).min(LONGEST_APART);
     }
 
     /// Every stage once.
@@ -474,9 +495,12 @@ impl<'a> Shift<'a> {
 
     /// How soon a stage that had nothing to do is asked again.
     fn look_every(&self, stage: Stage) -> Duration {
+        let pace = &self.worker.options.pace;
         match self.desk.settings.publish_every {
             // `--once` ends when there is nothing left to do, and must have looked.
             _ if self.desk.once => Duration::ZERO,
+            // What another one indexed is to be seen as soon as what this one did.
+            _ if stage == Stage::Publish && pace.is_eager() && self.peers.names.len() > 1 => pace.longest_pause,
             Some(every) if stage == Stage::Publish => every.0.min(LOOK_EVERY),
             _ => LOOK_EVERY,
         }

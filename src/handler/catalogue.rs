@@ -42,6 +42,9 @@ pub struct ExplicitRoute {
     pub method: String,
     /// A route in any framework's spelling.
     pub route: String,
+    /// When it was written, by the store's clock; none if nobody noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<Timestamp>,
 }
 
 impl ExplicitRoute {
@@ -161,6 +164,12 @@ impl Catalogue {
         self.routes.retain(|route| route.told().id != *id);
     }
 
+    /// When the route of a handler was written by a person, if it was; `id` counts as no other.
+    pub fn added(&self, id: &HandlerId) -> Option<Timestamp> {
+        let of_handler = self.routes.iter().filter(|route| self.canonical(&route.told().id) == id);
+        of_handler.filter_map(|route| route.added).min()
+    }
+
     /// The explicit route that takes a request of a service; of several the least vague one, a method before `*`, then
     /// the one whose handler's id sorts first.
     pub fn route_of(&self, namespace: &str, service: &str, method: &str, path: &str) -> Option<&ExplicitRoute> {
@@ -235,6 +244,7 @@ mod tests {
             namespace: String::new(),
             method: method.to_owned(),
             route: route.to_owned(),
+            added: None,
         }
     }
 
@@ -306,6 +316,17 @@ mod tests {
         let told = catalogue.add(route("GET", "/users/:id")).unwrap();
         assert_eq!(catalogue.add(route("GET", "users/<id>/")).unwrap().id, told.id);
         assert_eq!(catalogue.routes.len(), 1);
+        assert_eq!(catalogue.added(&told.id), None);
+        let now = "2026-11-22T14:00:00Z".parse().unwrap();
+        let noted = catalogue.add(ExplicitRoute { added: Some(now), ..route("GET", "/carts/:id") }).unwrap();
+        assert_eq!(catalogue.added(&noted.id), Some(now));
+        catalogue.alias(&noted.id, &id("old")).unwrap();
+        assert_eq!(
+            (catalogue.added(&noted.id), catalogue.added(&id("old"))),
+            (None, Some(now)),
+            "it counts as the old one"
+        );
+        catalogue.remove(&noted.id, now);
         assert_eq!(told.id, handler_id("", "web", Kind::Http, "GET /users/{id}"));
         insta::assert_snapshot!(catalogue.add(route("get", "/a")).unwrap_err(), @"`get` is no method: it is * or one of GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH, QUERY");
         insta::assert_snapshot!(catalogue.add(route("*", "/**")).unwrap_err(), @"the route `/**` of web would take every request");

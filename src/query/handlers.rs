@@ -210,7 +210,7 @@ impl Overview {
     async fn summary_of(&self, id: &HandlerId, keep: usize) -> Result<Option<Summary>> {
         let Some(known) = self.handlers.0.get(id) else { return Ok(None) };
         let pinned = pinned::digest(&self.reader.store, &self.reader.settings, &known.pins_to_show(keep)).await?;
-        let applied = Applied { catalogue: self.reader.catalogue.0, keep_last: keep };
+        let applied = Applied::of(id, &self.reader.catalogue, keep);
         Ok(Some(summary::summary(id, known, &pinned, self.adoption.of_handler(id), Vec::new(), applied)))
     }
 

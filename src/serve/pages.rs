@@ -138,6 +138,11 @@ fn number(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// What a browser that opens an extra may do with it: show it, as a page of no origin, that runs nothing and reads nothing
+/// of this one. (It is told in place of the pages' own policy, by which a file of `extra/` could be another's script.)
+const FOREIGN_POLICY: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+                              font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// What kind of thing an object is.
 struct Content {
     kind: &'static str,
@@ -145,6 +150,8 @@ struct Content {
     forever: bool,
     /// Whether it may go compressed, or not: one etag then stands for several bodies.
     compressible: bool,
+    /// Whether a program of somebody's wrote it, and traces have a part in it.
+    foreign: bool,
 }
 
 impl Content {
@@ -157,7 +164,7 @@ impl Content {
             Key::Site(key) => never_changes(key),
             _ => false,
         };
-        Self { kind, forever, compressible }
+        Self { kind, forever, compressible, foreign: matches!(key, Key::Site(SiteKey::Extra(..))) }
     }
 
     fn cache(&self) -> String {
@@ -179,6 +186,9 @@ impl Content {
         headers.insert(header::CACHE_CONTROL, number(self.cache()));
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if self.foreign {
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(FOREIGN_POLICY));
+        }
         if status != StatusCode::NOT_MODIFIED {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
             headers.insert(header::CONTENT_LENGTH, number(length.to_string()));

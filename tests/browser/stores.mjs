@@ -1,6 +1,6 @@
 // Stores to look at, made by the program itself from OTLP.
 
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,8 +22,33 @@ async function made(make) {
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
 }
 
+/** Runs the program on a store: what it printed. @param {string} folder @param {string[]} args */
+export const tracefarm = async (folder, ...args) => (await run(program, ["--store", folder, ...args])).stdout;
+
+/** A shell's command, where the program is `tracefarm` and the store is named. @param {string} folder @param {string} text */
+export const typed = (folder, text) =>
+  run("sh", ["-euc", `tracefarm() { "$PROGRAM" "$@"; }\n${text}`], {
+    env: { PATH: process.env.PATH, PROGRAM: program, TRACEFARM_STORE: folder },
+  });
+
+/** Puts more OTLP/JSON documents into a store, and works. @param {string} folder @param {Record<string, object>} documents */
+export async function more(folder, documents) {
+  for (const [name, document] of Object.entries(documents)) {
+    await mkdir(join(folder, "inbox"), { recursive: true });
+    await writeFile(join(folder, "inbox", `${name}.json`), JSON.stringify(document));
+  }
+  await tracefarm(folder, "run", "--once", "--grace", "0s");
+}
+
+/** `tracefarm serve` on a store. @param {string} folder */
+export async function serveProgram(folder) {
+  const child = spawn(program, ["--store", folder, "serve", "--listen", "127.0.0.1:0"]);
+  const line = await new Promise((resolve) => child.stdout.once("data", (data) => resolve(String(data))));
+  return { url: /http:\/\/[^/]+/.exec(line)[0], close: () => child.kill() };
+}
+
 /** The demo's store: two minutes of a small shop. */
-export const demo = () => made((folder) => run(program, ["--store", folder, "demo"]));
+export const demo = () => made((folder) => run(program, ["--store", folder, "demo", "--no-serve"]));
 
 /** A store of these OTLP/JSON documents. @param {object[]} documents */
 export const of = (...documents) =>
@@ -38,7 +63,7 @@ export const of = (...documents) =>
 /** A store in which nothing has been written but the pages. */
 export const empty = () => of();
 
-const text = (key, stringValue) => ({ key, value: { stringValue } });
+export const text = (key, stringValue) => ({ key, value: { stringValue } });
 
 /** A span of a request. */
 export function span({ trace, id, parent = "", name, from, to, kind = 2, attributes = [], ...more }) {
@@ -64,10 +89,10 @@ export function document(service, spans, { resource = [], scope = { name: "by ha
   };
 }
 
-const hex = (n, digits) => n.toString(16).padStart(digits, "0");
+export const hex = (n, digits) => n.toString(16).padStart(digits, "0");
 
 /** Nanoseconds since 1970, so many milliseconds after `began`. */
-const at = (began, ms) => String(BigInt(began) * 1_000_000n + BigInt(Math.round(ms * 1e6)));
+export const at = (began, ms) => String(BigInt(began) * 1_000_000n + BigInt(Math.round(ms * 1e6)));
 
 /** What somebody would send who wants a page to run something. Each says its number when it does. */
 export const ATTACKS = [

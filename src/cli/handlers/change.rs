@@ -126,7 +126,8 @@ impl Change {
                         Mistake(format!("`{route}` is no route with its method, such as `GET /users/{{id}}`"))
                     })?;
                 let (service, namespace) = (service.clone(), namespace.clone());
-                let route = ExplicitRoute { service, namespace, method: method.to_owned(), route: route.to_owned() };
+                let (method, route) = (method.to_owned(), route.to_owned());
+                let route = ExplicitRoute { service, namespace, method, route, added: Some(now) };
                 catalogue.add(route).map_err(Mistake)?;
             }
             Self::Rename(Rename { old, new, .. }) => {

@@ -22,6 +22,8 @@ pub fn text(summary: &Summary) -> String {
     line("service", out::printable(&row.service));
     line("kind", row.kind.clone());
     line("route", row.route.as_deref().map(out::printable).unwrap_or_default());
+    let added = summary.route_added_ms.map(|ms| format!("written by hand {}", moment(ms)));
+    line("", added.unwrap_or_default());
     line("also", row.aliases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     line("entries", format!("{}, {} errors", out::count(row.count), out::count(row.errors)));
     let since = summary.first_ms.map(|ms| format!("since {}", moment(ms))).unwrap_or_default();

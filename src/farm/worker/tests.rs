@@ -554,3 +554,25 @@ async fn work_is_divided_anew_while_a_stage_is_at_it() {
     };
     LocalSet::new().run_until(work).await;
 }
+
+/// In step, each would merge for ever what the two others have just merged.
+#[tokio::test(start_paused = true)]
+async fn three_that_finish_each_others_parts_at_one_moment_come_to_an_end() {
+    let bucket = bucket();
+    fill(&bucket, 0, 30);
+    let names: Vec<WorkerName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+    let workers = names.iter().map(|name| {
+        worker(calm(&bucket), &bucket, |options| {
+            (options.name, options.once) = (name.clone(), true);
+            options.peers = Provider::Static(names.clone());
+        })
+    });
+    let (workers, stop) = (workers.collect::<Vec<_>>(), CancellationToken::new());
+    let all = futures::future::join_all(workers.iter().map(|worker| worker.run(&stop)));
+    let ended = tokio::time::timeout(Duration::from_secs(3600), all).await.expect("they work on and on");
+    let summaries: Vec<Summary> = ended.into_iter().map(Result::unwrap).collect();
+    assert_eq!(summaries.iter().map(|summary| summary.objects).sum::<u64>(), 30);
+    assert!(summaries.iter().all(Summary::is_clean));
+    let merges: u64 = summaries.iter().map(|summary| summary.stages["compact"].done).sum();
+    assert!(merges < 100, "{merges} merges");
+}

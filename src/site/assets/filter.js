@@ -42,8 +42,16 @@ const UNITS = { "": 1, ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1e3, m: 6e4, min
  * @param {Row} row
  */
 export function perMinute(row) {
-  return row.spark.length === 0 ? 0 : row.spark.reduce((sum, n) => sum + n, 0) / row.spark.length / 60;
+  let rate = rates.get(row);
+  if (rate === undefined) {
+    rate = row.spark.length === 0 ? 0 : row.spark.reduce((sum, n) => sum + n, 0) / row.spark.length / 60;
+    rates.set(row, rate);
+  }
+  return rate;
 }
+
+/** @type {WeakMap<Row, number>} */
+const rates = new WeakMap();
 
 /**
  * The test that a text asks for, and what in it was not understood.

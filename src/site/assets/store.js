@@ -54,6 +54,7 @@ const VERSION = 1;
  * @property {{ trace_id: string, start_ms: number, key: string }[]} pins
  * @property {Call[]} calls
  * @property {Path[]} adopted
+ * @property {number} [route_added_ms] When a person wrote its route.
  * @property {Path[]} paths
  * @property {Extra[]} [extras] What the store's `publish_command` made of the handler.
  * @property {string} [extra_error] Why that failed.

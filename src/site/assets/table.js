@@ -67,6 +67,8 @@ export class SortedTable {
     this.given = [];
     /** @type {T[]} */
     this.rows = [];
+    /** Elements of rows that are in the page, to be shown once more. @type {Map<T, HTMLElement>} */
+    this.kept = new Map();
     this.head = el("tr", { role: "row" });
     this.body = el("tbody", { role: "rowgroup" });
     this.node = el(
@@ -88,6 +90,9 @@ export class SortedTable {
   /** @param {T[]} rows */
   show(rows) {
     this.given = rows;
+    this.kept = new Map(
+      [...this.virtual.shown].map(([index, element]) => [/** @type {T} */ (this.rows[index]), element]),
+    );
     this.rows = sorted(rows, this.columns, this.order);
     this.node.setAttribute("aria-rowcount", String(this.rows.length + 1));
     this.virtual.reset(this.rows.length);
@@ -127,6 +132,12 @@ export class SortedTable {
   /** @param {number} index */
   row(index) {
     const row = /** @type {T} */ (this.rows[index]);
+    const kept = this.kept.get(row);
+    if (kept) {
+      kept.setAttribute("aria-rowindex", String(index + 2));
+      kept.setAttribute("data-index", String(index));
+      return kept;
+    }
     const cells = this.columns.map(({ key, text, cell, label }, i) => {
       const content = cell(row);
       const children = Array.isArray(content) ? content : [content];

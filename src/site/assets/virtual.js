@@ -39,14 +39,19 @@ export class VirtualRows {
   }
 
   /**
-   * Shows `count` rows, all of them drawn anew.
+   * Shows `count` rows, all of them asked for anew: those that can be seen now, those beyond with the next frame. An
+   * element that is given once more stays where it is.
    * @param {number} count
    */
   reset(count) {
+    // Asked before anything changes: afterwards the browser would lay the page out once more to answer.
+    const view = this.view();
+    const old = new Set(this.shown.values());
     this.count = count;
     this.shown.clear();
-    this.body.replaceChildren(this.above, this.below);
-    this.draw();
+    if (!this.above.isConnected) this.body.replaceChildren(this.above, this.below);
+    this.draw(view, 0, old);
+    this.later();
   }
 
   /**
@@ -83,17 +88,22 @@ export class VirtualRows {
     return this.body.getBoundingClientRect().top - this.scroller.getBoundingClientRect().top + this.scroller.scrollTop;
   }
 
-  draw() {
+  /** How far it is scrolled within the rows, and how much can be seen. */
+  view() {
+    const from = this.scroller ? this.scroller.scrollTop : window.scrollY;
+    const visible = this.scroller ? this.scroller.clientHeight : window.innerHeight;
+    return { top: Math.max(0, from - this.offset()), visible };
+  }
+
+  draw({ top, visible } = this.view(), beyond = BEYOND, old = /** @type {Set<HTMLElement>} */ (new Set())) {
     if (this.count === 0) {
+      for (const element of old) element.remove();
       this.above.style.height = this.below.style.height = "0";
       return;
     }
     if (this.height === 0) this.measure();
-    const from = this.scroller ? this.scroller.scrollTop : window.scrollY;
-    const visible = this.scroller ? this.scroller.clientHeight : window.innerHeight;
-    const top = Math.max(0, from - this.offset());
-    const first = Math.max(0, Math.min(this.count - 1, Math.floor(top / this.height)) - BEYOND);
-    const last = Math.min(this.count, Math.ceil((top + visible) / this.height) + BEYOND);
+    const first = Math.max(0, Math.min(this.count - 1, Math.floor(top / this.height)) - beyond);
+    const last = Math.min(this.count, Math.ceil((top + visible) / this.height) + beyond);
     for (const [index, element] of this.shown) {
       if (index < first || index >= last) {
         element.remove();
@@ -102,15 +112,17 @@ export class VirtualRows {
     }
     this.above.style.height = `${first * this.height}px`;
     this.below.style.height = `${(this.count - last) * this.height}px`;
+    for (let index = first; index < last; index++) {
+      if (!this.shown.has(index)) this.shown.set(index, this.row(index));
+    }
+    // What goes, goes first: then the others need not be moved.
+    const now = new Set(this.shown.values());
+    for (const element of old) if (!now.has(element)) element.remove();
     // The row after which the next one goes.
     let before = this.above;
     for (let index = first; index < last; index++) {
-      let element = this.shown.get(index);
-      if (!element) {
-        element = this.row(index);
-        this.shown.set(index, element);
-        before.after(element);
-      }
+      const element = /** @type {HTMLElement} */ (this.shown.get(index));
+      if (before.nextSibling !== element) before.after(element);
       before = element;
     }
   }

@@ -154,6 +154,9 @@ pub struct Summary {
     pub calls: Vec<Call>,
     /// Requests of the 404 list whose paths this handler's route matches: they came before the route did.
     pub adopted: Vec<Path>,
+    /// When a person wrote its route (`handlers add`); milliseconds since 1970, by the store's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_added_ms: Option<i64>,
     /// Of a handler of requests without a route: its paths, the newest first.
     pub paths: Vec<Path>,
     /// What the store's `publish_command` made of the handler, by name.

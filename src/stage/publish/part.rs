@@ -366,7 +366,7 @@ impl Work<'_> {
         let pinned: HandlerDigest = handlers::digest_pins(&self.desk.store, &self.desk.settings, &hidden).await?;
         let calls = self.known.calls.get(id).cloned().unwrap_or_default();
         let adopted = self.known.adoption.of_handler(id);
-        let applied = Applied { catalogue: self.desk.catalogue.0, keep_last };
+        let applied = Applied::of(id, &self.desk.catalogue, keep_last);
         let mut summary = summary::summary(id, known, &pinned, adopted, calls, applied);
         (summary.extras, summary.extra_error) = extras::shown(id, extras);
         let body = Bytes::from(serde_json::to_vec(&summary).context("write a summary")?);

@@ -6,6 +6,7 @@ use super::document::{
     Bucket, Call, Entry, ErrorType, NotFound, NotFoundRow, Others, Path, Pin, Point, Quantile, Row, SUMMARY_VERSION,
     Summary,
 };
+use crate::handler::catalogue::Catalogue;
 use crate::model::HandlerId;
 use crate::query::handlers::{Adoption, Handler};
 use crate::query::newest::{NOT_FOUND_PATHS, newest};
@@ -34,6 +35,16 @@ pub struct Applied {
     pub catalogue: u64,
     /// How many newest traces are shown.
     pub keep_last: usize,
+    /// When a person wrote its route; milliseconds since 1970.
+    pub route_added_ms: Option<i64>,
+}
+
+impl Applied {
+    /// What `catalogue`, of that number, says of the handler `id`.
+    pub fn of(id: &HandlerId, (number, catalogue): &(u64, Catalogue), keep_last: usize) -> Self {
+        let route_added_ms = catalogue.added(id).map(|added| added.as_millisecond());
+        Self { catalogue: *number, keep_last, route_added_ms }
+    }
 }
 
 /// A handler in full. `pinned` is what the pins say that no digest shows; `adopted` are requests of the 404 list.
@@ -80,6 +91,7 @@ pub fn summary(
         pins: pins.collect(),
         calls,
         adopted: adopted.iter().map(|request| path(request, Vec::new())).collect(),
+        route_added_ms: applied.route_added_ms,
         paths: if digest.route.is_none() && !id.is_not_found() {
             digest.paths.iter().take(NOT_FOUND_PATHS).map(|request| path(request, Vec::new())).collect()
         } else {

@@ -98,6 +98,7 @@ async fn a_route_and_the_404s_it_would_have_taken_are_shown_on_both_sides() {
             namespace: String::new(),
             method: "GET".to_owned(),
             route: "/users/{id}/x".to_owned(),
+            added: Some("2026-11-22T14:00:00.5Z".parse().unwrap()),
         };
         let told = world.catalogue.1.add(route).unwrap();
         world.catalogue.0 = 1;
@@ -117,6 +118,7 @@ async fn a_route_and_the_404s_it_would_have_taken_are_shown_on_both_sides() {
         assert_eq!(users.adopted[0].newest.trace_id, trace_id(31).to_string());
         let explicit: Summary = world.site(&format!("site/handlers/{}/summary.json", told.id));
         assert_eq!((explicit.handler.count, explicit.handler.adopted), (0, 1));
+        assert_eq!((explicit.route_added_ms, users.route_added_ms), (Some(1_795_356_000_500), None));
     }
 }
 

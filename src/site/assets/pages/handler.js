@@ -34,6 +34,19 @@ export async function handler(route, signal) {
     { class: "handler" },
     heading(body),
     tiles(body),
+    // Before its own: a route that was written for its 404s begins with real requests.
+    body.adopted.length > 0 &&
+      section(
+        "Requests from before the route",
+        el(
+          "span",
+          {},
+          `${counted(row.adopted, "request")} hit no handler, but would hit this one now: `,
+          el("a", { href: address("not-found", "", { q: row.id, service: row.service }) }, "on the 404 list"),
+          ".",
+        ),
+        paths(body.adopted, { hint: row.id, caption: "Requests of the 404 list that this route matches" }),
+      ),
     history(body, charts.signal),
     el(
       "div",
@@ -41,13 +54,6 @@ export async function handler(route, signal) {
       latencies(body, charts.signal),
       el("div", {}, statuses(body), errorTypes(body, row.id)),
     ),
-    // Before its own: a route that was written for its 404s begins with real requests.
-    body.adopted.length > 0 &&
-      section(
-        "Requests from before the route",
-        `${counted(row.adopted, "request")} hit no handler, but would hit this one now.`,
-        paths(body.adopted, { hint: row.id, caption: "Requests of the 404 list that this route matches" }),
-      ),
     el(
       "div",
       { class: "columns three" },
@@ -107,7 +113,7 @@ function section(title, about, ...children) {
 }
 
 /** @param {Summary} body */
-function heading({ handler: row }) {
+function heading({ handler: row, route_added_ms: added }) {
   return el(
     "header",
     { class: "heading" },
@@ -126,6 +132,8 @@ function heading({ handler: row }) {
       copyButton("Copy id", () => row.id),
       copyButton("Copy link", () => location.href),
     ),
+    added !== undefined &&
+      el("p", { class: "muted" }, "Its route ", el("code", {}, row.route), " was written by hand ", when(added), "."),
     row.aliases.length > 0 &&
       el(
         "p",
@@ -168,7 +176,9 @@ function history(body, signal) {
   if (hours.starts.length === 0) {
     return section(
       "Requests over time",
-      "None is left of those that are kept for a time; what is shown here is pinned.",
+      body.pins.length > 0
+        ? "None is left of those that are kept for a time; what is shown here is pinned."
+        : "None has hit it yet.",
     );
   }
   const canvas = el("div", { class: "chart" });

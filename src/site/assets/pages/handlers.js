@@ -208,13 +208,21 @@ export async function handlers(route, signal) {
   choose();
   draw();
 
-  input.addEventListener("input", () => {
+  // Drawn once a frame at most, however fast somebody types: what was typed shows first.
+  let waiting = 0;
+  const type = () => {
+    cancelAnimationFrame(waiting);
+    waiting = 0;
     remember(route, { q: input.value.trim() });
+    if (window.scrollY > 0) window.scrollTo(0, 0);
     draw();
-    window.scrollTo(0, 0);
+  };
+  input.addEventListener("input", () => {
+    waiting ||= requestAnimationFrame(type);
   });
   input.form?.addEventListener("submit", (event) => {
     event.preventDefault();
+    if (waiting) type();
     const id = input.value.trim().toLowerCase();
     const [only] = table.rows;
     if (isTrace(id)) location.hash = address("trace", id);
@@ -235,7 +243,10 @@ export async function handlers(route, signal) {
   return {
     title: "Handlers",
     node,
-    close: () => table.close(),
+    close() {
+      cancelAnimationFrame(waiting);
+      table.close();
+    },
     shown: draw,
     update(to) {
       route.query = to.query;

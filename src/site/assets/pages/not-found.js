@@ -1,24 +1,30 @@
 // `#/404`: requests that hit no handler, by service.
 
-import { el, fill } from "../dom.js";
+import { commandOf, routeOf, takes } from "../adopt.js";
+import { copyButton } from "../clipboard.js";
+import { button, el, fill } from "../dom.js";
 import { count, counted } from "../format.js";
 import { isHandler } from "../id.js";
 import { address, remember } from "../router.js";
 import { notFound as read, handlers as readHandlers } from "../store.js";
 import { orderText, parseOrder, plainTable, SortedTable } from "../table.js";
 import { since } from "../when.js";
+import { command } from "./message.js";
 
 /** @typedef {import("../store.js").Path} Path */
 /** @typedef {import("../store.js").NotFoundRow} NotFoundRow */
 /** @typedef {import("../router.js").Route} Route */
 /** @typedef {import("../main.js").View} View */
-/** @typedef {{ path: Path, service: string, hint: string }} Line */
+/** @typedef {{ path: Path, service: string, hint: string, list: NotFoundRow }} Line */
 
 /** How many lists are asked for at once. */
 const AT_ONCE = 6;
 
-/** @type {import("../table.js").Column<Line>[]} */
-const COLUMNS = [
+/**
+ * @param {(line: Line) => void} adopt
+ * @returns {import("../table.js").Column<Line>[]}
+ */
+const columns = (adopt) => [
   {
     key: "path",
     label: "Request",
@@ -35,9 +41,12 @@ const COLUMNS = [
     title: "Handlers whose routes match the path",
     text: true,
     sort: ({ path }) => path.matches?.[0] ?? null,
-    cell: ({ path }) => {
-      const ids = (path.matches ?? []).filter(isHandler);
-      if (ids.length === 0) return el("span", { class: "muted" }, "none");
+    cell: (line) => {
+      const ids = (line.path.matches ?? []).filter(isHandler);
+      const name = `Write a route for ${line.path.method} ${line.path.path}`;
+      if (ids.length === 0) {
+        return ["none ", button({ class: "small", "aria-label": name }, () => adopt(line), "Write a route")];
+      }
       return ids.flatMap((id, i) => [i > 0 && ", ", el("a", { href: address("handler", id) }, id)]);
     },
   },
@@ -65,10 +74,15 @@ export async function notFound(route, signal) {
   const services = el("select", { "aria-label": "Service" });
   const live = el("p", { class: "found", role: "status" });
   const below = el("div", { class: "below" });
+  const panel = el("div");
   const table = new SortedTable({
     caption: "Requests that hit no handler. The heads of columns sort.",
     className: "not-found",
-    columns: COLUMNS,
+    columns: columns((line) => {
+      remember(route, { adopt: line.path.path, method: line.path.method, list: line.list.list });
+      showPanel();
+      panel.querySelector("input")?.focus();
+    }),
     order: parseOrder(route.query.get("sort")),
     onOrder: (order) => remember(route, { sort: orderText(order) }),
   });
@@ -98,10 +112,22 @@ export async function notFound(route, signal) {
         services,
         live,
       ),
+    panel,
     body.not_found.length > 0 && table.node,
     below,
   );
 
+  const showPanel = () => {
+    const [path, method, list] = ["adopt", "method", "list"].map((name) => route.query.get(name));
+    const line = lines.find(
+      (line) => line.path.path === path && line.path.method === method && line.list.list === list,
+    );
+    const close = () => {
+      remember(route, { adopt: "", method: "", list: "" });
+      showPanel();
+    };
+    fill(panel, path !== null && line && adoption(line, lines, close));
+  };
   const choose = () => {
     input.value = route.query.get("q") ?? "";
     services.value = route.query.get("service") ?? "";
@@ -158,7 +184,7 @@ export async function notFound(route, signal) {
       try {
         const { service, handler } = list;
         const { body: document } = await read(list.list, signal);
-        lines.push(...document.requests.map((path) => ({ path, service, hint: handler })));
+        lines.push(...document.requests.map((path) => ({ path, service, hint: handler, list })));
       } catch {
         signal.throwIfAborted();
         failed.push(list.service);
@@ -167,6 +193,7 @@ export async function notFound(route, signal) {
   };
   await Promise.all(Array.from({ length: AT_ONCE }, readSome));
   lines = lines.sort((a, b) => b.path.last_ms - a.path.last_ms);
+  showPanel();
 
   return {
     title: "Requests that hit no handler",
@@ -178,6 +205,7 @@ export async function notFound(route, signal) {
       table.order = parseOrder(to.query.get("sort"));
       table.heads();
       choose();
+      showPanel();
       draw();
     },
     keys: [
@@ -193,6 +221,64 @@ export async function notFound(route, signal) {
       ],
     ],
   };
+}
+
+/**
+ * How requests like this one become a handler's: the command that writes its route. Pages only read; whoever may write to
+ * the store runs it.
+ * @param {Line} line
+ * @param {Line[]} lines
+ * @param {() => void} close
+ */
+function adoption({ path: { method, path }, list }, lines, close) {
+  const input = el("input", {
+    id: "route",
+    type: "text",
+    autocomplete: "off",
+    autocapitalize: "off",
+    spellcheck: "false",
+  });
+  input.value = routeOf(path) ?? "";
+  const words = el("div", { class: "command" });
+  const taken = el("p", { class: "muted", role: "status" });
+  const draw = () => {
+    const route = input.value.trim();
+    const text = route === "" ? null : commandOf(list, method, route);
+    fill(words, text !== null && command(text), text !== null && copyButton("Copy the command", () => text));
+    const fits = lines.filter((line) => line.list.list === list.list && line.path.method === method);
+    const told = fits.map((line) => takes(route, line.path.path));
+    const paths = told.filter(Boolean).length;
+    const requests = fits.reduce((sum, line, i) => sum + (told[i] ? line.path.count : 0), 0);
+    fill(
+      taken,
+      text === null
+        ? "There is no command for this: a route begins with a slash, and what goes into a shell has no control characters."
+        : told.includes(null)
+          ? "Which paths it takes shows once it is written."
+          : `It takes ${counted(paths, "path")} of this list with ${counted(requests, "request")}.`,
+    );
+  };
+  input.addEventListener("input", draw);
+  draw();
+  return el(
+    "section",
+    { class: "panel adopt", "aria-label": "Write a route" },
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", {}, "Write a route for ", el("span", { class: "method" }, method), " ", path),
+      button({ class: "small" }, close, "Close"),
+    ),
+    el(
+      "p",
+      { class: "muted" },
+      "With a route these requests are the first of its handler. They stay on this list, and no trace moves. ",
+      "Where TRACEFARM_STORE names this store (else add --store), run:",
+    ),
+    el("p", {}, el("label", { for: "route" }, "Route "), input),
+    words,
+    taken,
+  );
 }
 
 /**

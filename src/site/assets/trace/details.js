@@ -7,6 +7,7 @@ import { isTrace } from "../id.js";
 import { address } from "../router.js";
 import { selfTime } from "./critical.js";
 import { KINDS, shown, text } from "./otlp.js";
+import { differences } from "./revisions.js";
 import { skew } from "./tree.js";
 
 /** @typedef {import("./otlp.js").Span} Span */
@@ -112,6 +113,30 @@ function revisions(pane, around, at, newest, span) {
     { class: "revisions", role: "group", "aria-label": "Revisions" },
     el("p", {}, `It was sent ${all.length} times with different content:`),
     ...all.map(one),
+    changes(all, span),
+  );
+}
+
+/**
+ * In what a revision differs from the one before it.
+ * @param {Span[]} all the newest first
+ * @param {Span} span the one that is shown
+ */
+function changes(all, span) {
+  const before = all[all.indexOf(span) + 1];
+  if (!before) return el("p", { class: "muted" }, "This is how it came first. It stays as it is.");
+  const some = (/** @type {string | null} */ text) =>
+    text === null ? el("span", { class: "muted" }, "not there") : longText(text);
+  const rows = differences(before, span).map(({ what, before: old, after }) =>
+    el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, some(old)), el("td", {}, some(after))),
+  );
+  const heads = ["What differs", "Before", "Now"].map((head) => el("th", { scope: "col" }, head));
+  return el(
+    "table",
+    { class: "attributes changes" },
+    el("caption", { class: "off-screen" }, "What differs from the revision before"),
+    el("thead", {}, el("tr", {}, ...heads)),
+    el("tbody", {}, ...rows),
   );
 }
 
