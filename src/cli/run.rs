@@ -147,12 +147,14 @@ pub async fn work(worker: Worker, output: out::Output) -> Result<Exit> {
     let stop = CancellationToken::new();
     let signals = task::spawn(stopped_by_signals(stop.clone()));
     let telling = task::spawn(systemd::tell(worker.record().clone(), worker.clock().clone(), stop.clone()));
+    let once = worker.runs_once();
     let outcome = worker.run(&stop).await;
     drop((signals, telling));
     systemd::ends();
     match outcome {
         Ok(summary) => {
-            let exit = if summary.is_clean() { Exit::Done } else { Exit::Unfinished };
+            // Of a worker that goes on until it is told to end the next one tries again what failed, as it would have.
+            let exit = if summary.is_clean() || !once { Exit::Done } else { Exit::Unfinished };
             let peak_memory_bytes = Memory::now().map(|memory| memory.peak_bytes);
             let ran = Ran { summary, peak_memory_bytes };
             output.show(&ran, |ran| summary::text(&ran.summary, ran.peak_memory_bytes))?;

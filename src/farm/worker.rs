@@ -184,6 +184,11 @@ impl Worker {
         &self.record
     }
 
+    /// Whether it ends when nothing is left ([`Options::once`]).
+    pub fn runs_once(&self) -> bool {
+        self.options.once
+    }
+
     /// Its time and chance.
     pub fn clock(&self) -> &Clock {
         &self.clock

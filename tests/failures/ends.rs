@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::front::Reply;
+use super::front::{Reply, error};
 use super::{Bucket, files, program, spans, told};
 
 /// A worker in the middle of an upload that is not answered.
@@ -41,6 +41,29 @@ fn sigterm_in_an_upload_gives_it_twenty_seconds() {
     let removed = bucket.front.asked().iter().any(|asked| asked.is("DELETE", "/farm/workers/"));
     assert!(removed, "the heartbeat goes");
     assert!(!bucket.front.asked().iter().any(|asked| asked.is("DELETE", "/inbox/")), "nothing is lost");
+}
+
+/// What failed is tried again by whoever comes next: to end as one was asked is no failure.
+#[test]
+fn a_worker_that_loops_and_is_told_to_end_ends_well_whatever_failed() {
+    let refused = |asked: &super::Asked| match asked.is("GET", "/inbox/") {
+        true => error(403, "AccessDenied", "Access Denied"),
+        false => None,
+    };
+    let Some(bucket) = Bucket::before_s3(refused) else { return };
+    bucket.put(&["a.json"]);
+    let mut command = bucket.command(&["run", "--name", "w-1", "-o", "json"]);
+    // A batch waits a minute for company.
+    command.env("TRACEFARM_PATIENCE", "10").env("TRACEFARM_HASTE", "20");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while bucket.front.asked().iter().filter(|asked| asked.is("GET", "/inbox/")).count() < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(&child, "TERM");
+    let output = child.wait_with_output().unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["failed"][0]["item"], "inbox/a.json", "{summary}");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
 }
 
 #[test]
