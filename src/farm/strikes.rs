@@ -4,7 +4,8 @@
 //! A worker names what it has in hand in its heartbeat, before it decodes it ([`Hands`]). Whoever finds a boot dead
 //! writes a strike for each of its objects (`farm/strikes/<object id>/<boot id>`: create-only, so there is one however
 //! many find it) and then removes the dead heartbeat. A batch of hundreds may die of one of them, or of a machine that
-//! was taken away: an object with a strike is only a suspect, and is indexed alone from then on. While it is decoded and
+//! was taken away, which is by far more common: an object with one strike is only a suspect, and is indexed in a small
+//! [`COMPANY`] of suspects. Whoever is in a company that dies, too, is indexed alone from then on. While it is decoded and
 //! its rows are encoded, and no longer, the heartbeat says that it is alone in hand; deaths that came then count, and
 //! [`DEADLY`] of them are no chance. (The network's time does not count: it is the longest by far, and whoever takes
 //! machines away would meet the same object there again and again.)
@@ -29,6 +30,10 @@ use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
 
 /// So many workers died with an object, and with nothing else, in hand: it is quarantined.
 pub const DEADLY: u32 = 3;
+/// So many objects that were in hand at one death are indexed together. Each batch has two heartbeats and waits for its
+/// own requests: of a hundred that a machine took with it when it was taken away each alone would take a hundred times
+/// as long, and a company that is sixteen times smaller than a batch finds who it was with one death more.
+pub const COMPANY: usize = 16;
 /// So many objects beyond those being decoded are named in a heartbeat, so that it is not written for each.
 const AHEAD: usize = 100;
 /// How many strikes are read or written at a time.
@@ -93,7 +98,7 @@ impl Coroner {
             store.delete_if_unchanged(&dead.object).await.context("remove the heartbeat of a dead worker")?;
             tracing::warn!(
                 worker = %says.name,
-                "{} died with {} inbox objects in hand; each is indexed alone from now on",
+                "{} died with {} inbox objects in hand; they are indexed a few at a time from now on",
                 says.name,
                 says.in_hand.len()
             );
@@ -120,6 +125,27 @@ async fn strike(store: &Store, says: &Heartbeat, dead: &Other, object: &str) -> 
     }
 }
 
+/// How often workers died with an object in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Deaths {
+    /// While nothing else could be to blame.
+    pub alone: u32,
+    /// Among others.
+    pub in_company: u32,
+}
+
+impl Deaths {
+    /// Whether this is no chance.
+    pub fn are_deadly(self) -> bool {
+        self.alone >= DEADLY
+    }
+
+    /// Whether it may be indexed together with others like it.
+    pub fn allow_company(self) -> bool {
+        self.alone == 0 && self.in_company <= 1
+    }
+}
+
 /// Strikes as last read; they never change, so only new ones are. Clones share it.
 #[derive(Clone, Default)]
 pub struct Strikes {
@@ -128,8 +154,8 @@ pub struct Strikes {
 }
 
 impl Strikes {
-    /// Which of these objects (by [`object_id`]) have strikes, and how many they got alone.
-    pub async fn of(&self, store: &Store, objects: &HashSet<u64>) -> Result<BTreeMap<u64, u32>> {
+    /// Which of these objects (by [`object_id`]) have strikes, and how many.
+    pub async fn of(&self, store: &Store, objects: &HashSet<u64>) -> Result<BTreeMap<u64, Deaths>> {
         let listed = store.list(&Prefix::Strikes).await.context("list the strikes")?.objects;
         let strike = |object: &Object| if let Key::Strike(id, boot) = object.key { Some((id, boot)) } else { None };
         let listed: BTreeSet<(u64, BootId)> = listed.iter().filter_map(strike).collect();
@@ -149,10 +175,11 @@ impl Strikes {
         });
         let read: Vec<_> = read.buffer_unordered(AT_A_TIME).try_collect().await?;
         known.extend(read.into_iter().flatten());
-        let mut deaths = BTreeMap::new();
+        let mut deaths = BTreeMap::<u64, Deaths>::new();
         for strike in mine {
             if let Some(alone) = known.get(strike) {
-                *deaths.entry(strike.0).or_default() += u32::from(*alone);
+                let deaths = deaths.entry(strike.0).or_default();
+                *if *alone { &mut deaths.alone } else { &mut deaths.in_company } += 1;
             }
         }
         *self.lock() = known;
@@ -399,6 +426,11 @@ mod tests {
         Heart::new(clock.clone(), name.parse().unwrap())
     }
 
+    /// Once among others, and so often alone.
+    fn once(alone: u32) -> Deaths {
+        Deaths { alone, in_company: 1 }
+    }
+
     /// The others, as they look when a minute has passed for `mine`.
     async fn a_minute_later(mine: &Heart, store: &Store) -> Vec<Other> {
         let mut others = mine.others(store).await.unwrap();
@@ -429,7 +461,7 @@ mod tests {
         let ids = HashSet::from(["inbox/1", "inbox/2"].map(object_id));
         let strikes = Strikes::default();
         let suspects = strikes.of(&store, &ids).await.unwrap();
-        assert_eq!(suspects, BTreeMap::from([(object_id("inbox/1"), 0), (object_id("inbox/2"), 0)]));
+        assert_eq!(suspects, BTreeMap::from([(object_id("inbox/1"), once(0)), (object_id("inbox/2"), once(0))]));
         let left: Vec<String> = mine.others(&store).await.unwrap().iter().map(|other| other.name.to_string()).collect();
         assert_eq!(left, ["c"], "who died with empty hands stays for a day");
 
@@ -441,9 +473,9 @@ mod tests {
             let others = a_minute_later(&mine, &store).await;
             assert_eq!(coroner.examine(&store, &others).await.unwrap(), 1);
         }
-        assert_eq!(strikes.of(&store, &ids).await.unwrap()[&object_id("inbox/1")], DEADLY);
+        assert_eq!(strikes.of(&store, &ids).await.unwrap()[&object_id("inbox/1")], once(DEADLY));
         forgive(&store, "inbox/1").await.unwrap();
-        assert_eq!(strikes.of(&store, &ids).await.unwrap(), BTreeMap::from([(object_id("inbox/2"), 0)]));
+        assert_eq!(strikes.of(&store, &ids).await.unwrap(), BTreeMap::from([(object_id("inbox/2"), once(0))]));
         assert_eq!(strikes.of(&store, &HashSet::new()).await.unwrap(), BTreeMap::new());
     }
 
@@ -464,7 +496,7 @@ mod tests {
         assert_eq!(sweep(&store, &store).await.unwrap(), 1);
         let ids = HashSet::from(["inbox/here", "inbox/gone"].map(object_id));
         let left = Strikes::default().of(&store, &ids).await.unwrap();
-        assert_eq!(left, BTreeMap::from([(object_id("inbox/here"), 0)]));
+        assert_eq!(left, BTreeMap::from([(object_id("inbox/here"), once(0))]));
     }
 
     #[tokio::test]

@@ -490,8 +490,8 @@ fn warnings(status: &Status) -> Vec<String> {
     }
     if let Some(worst) = status.strikes.first() {
         warnings.push(format!(
-            "{} objects died with workers and are indexed alone, the worst is {}: give the workers more memory (--memory), \
-             or take it out of the inbox; with the third death alone it goes to quarantine.",
+            "Workers died with {} objects in hand, which are now indexed a few at a time or alone; the worst is {}: give the \
+             workers more memory (--memory), or take it out of the inbox; with the third death alone it goes to quarantine.",
             status.strikes.len(),
             worst.object
         ));
@@ -578,7 +578,8 @@ mod tests {
     fn a_slice_is_shards_or_a_part_of_one() {
         assert_eq!(Slice::of(1, 4, 16).unwrap(), Slice { from: 0.25, until: 0.5, shards: Some((4, 7)) });
         assert_eq!(Slice::of(0, 1, 1).unwrap(), Slice { from: 0.0, until: 1.0, shards: Some((0, 0)) });
-        assert_eq!(Slice::of(2, 4, 2).unwrap().shards, None, "more workers than shards");
+        let few = [0, 1, 2, 3].map(|rank| Slice::of(rank, 4, 2).unwrap().shards);
+        assert_eq!(few, [Some((0, 0)), None, Some((1, 1)), None], "more workers than shards");
         assert_eq!(Slice::of(4, 4, 16), None);
     }
 

@@ -17,6 +17,7 @@
 //! | changed since the GET | indexed, left: it is indexed again |
 //! | in the hand of a living peer | left to it |
 //! | a local file that some process holds open | left until it is closed |
+//! | in hand when a worker died | indexed with few others; when another died, alone |
 //! | in hand, alone, when a third worker died | to the quarantine, unread |
 //! | named like an unfinished upload (`.tmp`, `.part`, a leading dot) | left for a day, then as any other |
 //! | spans of an hour with handler rules of a newer program | left, whole, and reported |
@@ -182,6 +183,10 @@ impl Indexer<'_> {
         };
         let in_hand = hands(&plan.objects);
         self.batches(plan.objects, in_hand, report).await?;
+        for company in plan.companies {
+            let in_hand = hands(&company);
+            self.batches(company, in_hand, report).await?;
+        }
         for item in plan.alone {
             if self.is_over(report) {
                 return Ok(());
@@ -204,7 +209,7 @@ impl Indexer<'_> {
     /// Puts an object that killed workers into the quarantine, unread.
     async fn convict(&self, item: Item, report: &mut StageReport) {
         let fence = Fence::begin(self.desk);
-        let deaths = item.deaths.unwrap_or_default();
+        let deaths = item.deaths.unwrap_or_default().alone;
         let message = format!(
             "{deaths} workers died, one after the other, while they had nothing but this object in hand: it is not read \
              again. Put it back into the inbox to try it with a newer program, or with more memory"

@@ -65,8 +65,9 @@ pub fn run(seed: u64) {
         if alone < DEADLY {
             world.wrong(format!("it is out of the way after {all} deaths, {alone} of them alone"));
         }
-        // Each worker may have it in hand when the others die of it: once with others, and once more than is needed.
-        if all > (DEADLY + 1) * workers as u32 {
+        // Each worker may have it in hand when the others die of it: once among many, once among few, and as often as is
+        // needed.
+        if all > (DEADLY + 2) * workers as u32 {
             world.wrong(format!("it killed {all} times, {alone} of them alone"));
         }
         world.only_in_quarantine(MONSTER);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::farm::strikes::DEADLY;
+use crate::farm::strikes::{COMPANY, Deaths};
 use crate::store::Object;
 use crate::table::view::has_stood;
 
@@ -43,7 +43,9 @@ pub struct Facts<'a> {
 pub struct Plan {
     /// Objects to index, in key order.
     pub objects: Vec<Item>,
-    /// Objects that failed before, or with which a worker died: each indexed alone so that it takes no other with it.
+    /// Objects that were in hand, among others, when a worker died: a few at a time.
+    pub companies: Vec<Vec<Item>>,
+    /// Objects that failed before, or with which workers died again: each indexed alone so that it takes no other with it.
     pub alone: Vec<Item>,
     /// Objects that are not read again, because workers died of them: to the quarantine.
     pub deadly: Vec<Item>,
@@ -62,9 +64,9 @@ pub struct Item {
     pub path: String,
     /// Its size as stored.
     pub size_bytes: u64,
-    /// How many workers died with it alone in hand; none if nobody died with it at all.
+    /// How many workers died with it in hand, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deaths: Option<u32>,
+    pub deaths: Option<Deaths>,
     #[serde(skip)]
     pub(super) object: Object,
 }
@@ -128,20 +130,25 @@ impl Plan {
         plan
     }
 
-    /// Sorts out objects with which workers died: `deaths` says how many with it alone, or none if nobody did.
-    pub fn judge(&mut self, deaths: impl Fn(&str) -> Option<u32>) {
+    /// Sorts out objects with which workers died: `deaths` says how many, or none if nobody did.
+    pub fn judge(&mut self, deaths: impl Fn(&str) -> Option<Deaths>) {
         for item in self.objects.iter_mut().chain(&mut self.alone) {
             item.deaths = deaths(&item.path);
         }
-        self.alone.extend(self.objects.extract_if(.., |item| item.deaths.is_some()));
-        self.deadly.extend(self.alone.extract_if(.., |item| item.deaths >= Some(DEADLY)));
+        let mut suspects: Vec<Item> = self.objects.extract_if(.., |item| item.deaths.is_some()).collect();
+        let company: Vec<Item> =
+            suspects.extract_if(.., |item| item.deaths.is_some_and(Deaths::allow_company)).collect();
+        self.companies = company.chunks(COMPANY).map(<[Item]>::to_vec).collect();
+        self.alone.append(&mut suspects);
+        self.deadly.extend(self.alone.extract_if(.., |item| item.deaths.is_some_and(Deaths::are_deadly)));
         // Who merely was there when a worker died comes before who was there alone: these may kill this one, too.
-        self.alone.sort_by_key(|item| item.deaths);
+        self.alone.sort_by_key(|item| item.deaths.map(|deaths| deaths.alone));
     }
 
     /// Leaves what peers have in hand.
     pub fn leave(&mut self, held: impl Fn(&str) -> bool) {
-        for list in [&mut self.objects, &mut self.alone, &mut self.deadly] {
+        let lists = [&mut self.objects, &mut self.alone, &mut self.deadly];
+        for list in lists.into_iter().chain(&mut self.companies) {
             let theirs = list.extract_if(.., |item| held(&item.path));
             self.left.extend(theirs.map(|item| Left { path: item.path, why: Why::InHand }));
         }
@@ -149,7 +156,7 @@ impl Plan {
 
     /// Everything to index.
     pub fn items(&self) -> impl Iterator<Item = &Item> {
-        self.objects.iter().chain(&self.alone).chain(&self.deadly)
+        self.objects.iter().chain(self.companies.iter().flatten()).chain(&self.alone).chain(&self.deadly)
     }
 
     /// Their bytes as stored.
@@ -207,6 +214,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::farm::strikes::DEADLY;
     use crate::store::Key;
 
     fn object(path: &str, modified: i64) -> Object {
@@ -232,9 +240,9 @@ mod tests {
     fn a_suspect_is_indexed_alone_and_its_third_lonely_death_is_enough() {
         let listing = ["a", "b", "c", "d", "e"].map(|path| object(path, 1_000)).to_vec();
         let deaths = |path: &str| match path {
-            "inbox/b" => Some(DEADLY - 1),
-            "inbox/c" | "inbox/e" => Some(0),
-            "inbox/d" => Some(DEADLY),
+            "inbox/b" => Some(Deaths { alone: DEADLY - 1, in_company: 1 }),
+            "inbox/c" | "inbox/e" => Some(Deaths { alone: 0, in_company: 2 }),
+            "inbox/d" => Some(Deaths { alone: DEADLY, in_company: 2 }),
             _ => None,
         };
         let mut plan = Plan::new(listing, &facts(1_100));
@@ -248,6 +256,23 @@ mod tests {
         plan.leave(|path| ["inbox/a", "inbox/d", "inbox/e"].contains(&path));
         assert_eq!(plan.items().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["inbox/c", "inbox/b"]);
         assert!(plan.left.iter().all(|left| left.why == Why::InHand) && plan.left.len() == 3);
+    }
+
+    #[test]
+    fn who_died_among_others_once_is_indexed_a_few_at_a_time() {
+        let listing: Vec<Object> = (0..40).map(|n| object(&format!("{n:02}"), 1_000)).collect();
+        let mut plan =
+            Plan::new(listing.clone(), &Facts { failures: &|path| u32::from(path.ends_with("00")), ..facts(1_100) });
+        plan.judge(|path| (path != "inbox/39").then_some(Deaths { alone: 0, in_company: 1 }));
+        let sizes: Vec<usize> = plan.companies.iter().map(Vec::len).collect();
+        assert_eq!(
+            (plan.objects.len(), sizes, plan.alone.len()),
+            (1, vec![COMPANY, COMPANY, 6], 1),
+            "what failed is alone"
+        );
+        assert_eq!(plan.items().count(), listing.len());
+        plan.leave(|path| path != "inbox/20");
+        assert_eq!(plan.items().map(|item| item.path.as_str()).collect::<Vec<_>>(), ["inbox/20"]);
     }
 
     #[test]
