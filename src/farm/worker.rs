@@ -47,6 +47,9 @@ const HOURLY: Duration = Duration::from_secs(3600);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An eager worker that always has something to index merges blocks this often all the same.
 const MERGES_EVERY: Duration = Duration::from_secs(600);
+/// A worker with a backlog that takes longer does all else this often all the same: until then merges would take in half
+/// of what comes together anyway, and pages would show what is about to be out of date.
+const BACKLOG_FIRST: Duration = Duration::from_secs(300);
 /// Workers that finish each other's parts begin a cycle so far apart, doubled each time …
 const APART: Duration = Duration::from_secs(1);
 /// … up to this.
@@ -429,7 +432,8 @@ impl<'a> Shift<'a> {
             }
         }
         self.stage(Stage::Index, &mut cycle, index::run).await;
-        if cycle.regrouped {
+        let backlog = cycle.more && cycle.did_something && self.worker.clock.monotonic() - self.merged < BACKLOG_FIRST;
+        if cycle.regrouped || backlog {
             return Ok(cycle);
         }
         // What came is shown first; blocks are merged when nothing comes, or has come for too long.

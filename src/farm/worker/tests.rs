@@ -143,6 +143,47 @@ async fn what_comes_to_an_eager_worker_is_on_the_pages_within_two_seconds() {
     assert!(summary.is_clean() && summary.stages["compact"].done > 0, "{summary}");
 }
 
+/// Nobody waits for merges of half of what there is; but a backlog that never ends does not keep them from being made.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_indexed_first_for_five_minutes() {
+    let bucket = bucket();
+    // Each is a batch by itself, and takes half a minute.
+    let long = "x".repeat(1 << 20);
+    for number in 0..30 {
+        let line = LINE.replace("GET /x", &format!("GET /{number}{long}"));
+        bucket.put(&format!("inbox/{number:02}.json"), line);
+    }
+    let began = bucket.clock().monotonic();
+    let puts = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (clock, seen) = (bucket.clock().clone(), puts.clone());
+    let slow = store(
+        &bucket,
+        "slow",
+        Box::new(move |call| {
+            if call.kind != CallKind::Put || !call.path.starts_with("spans/") {
+                return Fate::calm();
+            }
+            let level0 = call.path.starts_with("spans/shard=all/");
+            seen.lock().unwrap().push((level0, (clock.monotonic() - began).as_secs()));
+            if level0 { Fate::before(Incident::Wait(Duration::from_secs(30))) } else { Fate::calm() }
+        }),
+    );
+    let stop = CancellationToken::new();
+    let looping = worker(slow, &bucket, |options| options.memory_bytes = 6 << 20);
+    let (summary, ()) = tokio::join!(looping.run(&stop), async {
+        while !bucket.paths("inbox/").is_empty() {
+            bucket.clock().sleep(Duration::from_secs(1)).await;
+        }
+        stop.cancel();
+    });
+    assert!(summary.unwrap().is_clean());
+    let puts = puts.lock().unwrap().clone();
+    let first_merge = puts.iter().position(|(level0, _)| !level0).unwrap();
+    let (_, at) = puts[first_merge];
+    assert!((300..420).contains(&at), "{puts:?}");
+    assert!(puts[first_merge..].iter().any(|(level0, _)| *level0), "it goes on afterwards: {puts:?}");
+}
+
 /// An item that hangs is given 20 s when the worker is stopped.
 #[tokio::test(start_paused = true)]
 async fn an_item_that_hangs_does_not_keep_a_stopped_worker() {
