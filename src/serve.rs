@@ -106,7 +106,8 @@ fn routes(farm: &Farm, most: Most) -> Router {
         .route("/api/trace/{id}", get(api::trace))
         .route("/api/search", get(api::search))
         .route("/api/services", get(jaeger::services))
-        .route("/api/services/{service}/operations", get(jaeger::names))
+        // The names of services have slashes, and not every client writes them as %2F.
+        .route("/api/services/{*service_operations}", get(jaeger::names))
         .route("/api/operations", get(jaeger::operations))
         .route("/api/traces", get(jaeger::traces))
         .route("/api/traces/{id}", get(jaeger::trace))

@@ -444,6 +444,25 @@ fn metrics_are_as_prometheus_reads_them() {
     assert!(String::from_utf8_lossy(&output.stdout).trim().parse::<u64>().unwrap() > 5);
 }
 
+/// Grafana's data source joins the name to the path as it is, Jaeger's interface writes a slash as %2F.
+#[test]
+fn operations_of_a_service_are_told_whatever_its_name() {
+    let span = json!({ "traceId": "00000000000000000000000000002001", "spanId": "0000000000000021", "name": "GET /a", "kind": 2,
+        "startTimeUnixNano": "1795310007000000000", "endTimeUnixNano": "1795310007500000000" });
+    let name = json!([{ "key": "service.name", "value": { "stringValue": "team/shop web" } }]);
+    let document =
+        json!({ "resourceSpans": [{ "resource": { "attributes": name }, "scopeSpans": [{ "spans": [span] }] }] });
+    let inbox = tempfile::tempdir().unwrap();
+    std::fs::write(inbox.path().join("one.json"), document.to_string()).unwrap();
+    let farm = Farm::local();
+    farm.put(inbox.path()).work();
+    let server = Server::start(farm.command(), &[]);
+    for service in ["team/shop%20web", "team%2Fshop%20web"] {
+        assert_eq!(server.json(&format!("/api/services/{service}/operations"))["data"], json!(["GET /a"]), "{service}");
+    }
+    assert_eq!(server.get("/api/services/team/shop%20web").status, 404);
+}
+
 /// What Jaeger answered to the same questions of the same traces (`scripts/jaeger-answers` asked it).
 #[test]
 fn jaegers_api_answers_as_jaeger_does() {

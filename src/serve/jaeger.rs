@@ -107,8 +107,10 @@ pub async fn operations(State(farm): State<Farm>, parameters: Parameters) -> Ans
 }
 
 /// `/api/services/{service}/operations`
-pub async fn names(State(farm): State<Farm>, Path(service): Path<String>) -> Answer {
-    let operations = operations_of(&farm, &service, "").await?;
+pub async fn names(State(farm): State<Farm>, Path(path): Path<String>) -> Answer {
+    let service =
+        path.strip_suffix("/operations").ok_or_else(|| Failure::missing("there is nothing at this address"))?;
+    let operations = operations_of(&farm, service, "").await?;
     let names: BTreeSet<String> = operations.into_iter().map(|(name, _)| name).collect();
     Ok(list_of_names(&names.into_iter().collect::<Vec<_>>()))
 }

@@ -40,6 +40,7 @@ use super::item::{is_over_budget, item};
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::farm::record::Backlog;
+use crate::farm::settings::Span;
 use crate::farm::strikes::{self, Hands, Held};
 use crate::otlp::Limits;
 use crate::otlp::bad::{BadPart, reason};
@@ -85,9 +86,11 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
     let waits = objects.iter().filter(|object| !(keep && round.ledger.has(object)));
     desk.heart.record().waits(Backlog { kept: keep, ..Backlog::of(waits, listed.began, listed.more) });
     let settle = if desk.inbox.grows() { desk.settings.settle_growing } else { desk.settings.settle };
+    let settles = |setting: Span| desk.pace.settle.unwrap_or(setting.0);
     let facts = Facts {
         now,
-        settle: desk.pace.settle.unwrap_or(settle.0),
+        settle: settles(settle),
+        settle_received: settles(desk.settings.settle),
         batch_age: desk.pace.batch_age,
         once: desk.once,
         until: round.until,

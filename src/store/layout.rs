@@ -193,6 +193,14 @@ impl Key {
         Self::Inbox(format!("received/{name}.otlp.zst"))
     }
 
+    /// Whether it is [`Key::received`]: such an object is put whole and never changes, in a folder, too, where others
+    /// are appended to. Nobody else writes names with a ULID there by chance.
+    pub fn is_received(&self) -> bool {
+        let Self::Inbox(path) = self else { return false };
+        let name = path.strip_prefix("received/").and_then(|name| name.strip_suffix(".otlp.zst"));
+        name.is_some_and(|name| Ulid::from_string(name).is_ok_and(|ulid| Self::received(ulid) == *self))
+    }
+
     /// Its path within the store.
     pub fn path(&self) -> String {
         self.to_string()

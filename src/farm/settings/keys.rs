@@ -114,7 +114,7 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "settle_growing",
-        explanation: "the same for objects that grow: append blobs and local files",
+        explanation: "the same for objects that grow: append blobs and local files, but for those of `receive`",
         set: |settings, text, _| put(&mut settings.settle_growing, span(text)?),
         show: |settings| now(settings.settle_growing.to_string()),
     },

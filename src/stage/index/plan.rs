@@ -22,6 +22,9 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// Objects younger than this are left alone.
     pub settle: Duration,
+    /// The same for what a receiver of ours wrote ([`Key::is_received`](crate::store::Key::is_received)). It stands under
+    /// its name only when it is whole, and is never written again: nothing is lost if it is indexed while others still grow.
+    pub settle_received: Duration,
     /// A batch is begun when its oldest object has waited this long, or when there is enough for a full one.
     pub batch_age: Duration,
     /// `--once`: nothing waits.
@@ -172,9 +175,10 @@ fn has_waited(since: Timestamp, now: Timestamp, time: Duration) -> bool {
 
 fn why_not(path: &str, object: &Object, facts: &Facts<'_>) -> Option<Why> {
     let unfinished = is_unfinished(path) && !has_stood(object.modified, facts.now, UNFINISHED_FOR);
+    let settle = if object.key.is_received() { facts.settle_received } else { facts.settle };
     let young = match facts.until {
         Some(until) => object.modified > until,
-        None => !facts.once && !has_waited(object.modified, facts.now, facts.settle),
+        None => !facts.once && !has_waited(object.modified, facts.now, settle),
     };
     if (facts.indexed)(object) {
         Some(Why::Indexed)
@@ -226,6 +230,7 @@ mod tests {
         Facts {
             now: Timestamp::from_second(now).unwrap(),
             settle: Duration::from_secs(10),
+            settle_received: Duration::from_secs(10),
             batch_age: Duration::from_secs(60),
             once: false,
             until: None,
@@ -287,9 +292,29 @@ mod tests {
         assert!(plan.due, "enough for a batch");
         let plan = Plan::new(listing(), &Facts { once: true, ..facts(1_000) });
         assert_eq!((plan.objects.len(), plan.due), (2, true), "nothing waits");
-        let eager = Facts { settle: Duration::ZERO, batch_age: Duration::ZERO, ..facts(1_000) };
+        let eager = Facts {
+            settle: Duration::ZERO,
+            settle_received: Duration::ZERO,
+            batch_age: Duration::ZERO,
+            ..facts(1_000)
+        };
         let plan = Plan::new(listing(), &eager);
         assert_eq!((plan.objects.len(), plan.due), (2, true), "also what is dated after the clock");
+    }
+
+    #[test]
+    fn what_a_receiver_wrote_does_not_wait_for_those_that_grow() {
+        let name = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let growing = ["traces.json", "received/traces.otlp.zst", &format!("received/{name}.json")];
+        let all = growing
+            .iter()
+            .chain(&[format!("received/{name}.otlp.zst").as_str()])
+            .map(|path| object(path, 1_000))
+            .collect();
+        let plan = Plan::new(all, &Facts { settle: Duration::from_secs(300), ..facts(1_020) });
+        let paths: Vec<_> = plan.objects.iter().map(|item| item.path.as_str()).collect();
+        assert_eq!(paths, [format!("inbox/received/{name}.otlp.zst")]);
+        assert_eq!(plan.left.len(), growing.len());
     }
 
     #[test]
