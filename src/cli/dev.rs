@@ -82,6 +82,7 @@ impl Args {
             peers: Provider::Static(vec![name.clone()]),
             guard: None,
             pace,
+            archive: worker::Archive::Keep,
             ..worker::Options::new(name)
         };
         let worker = Worker::new(store, clock.clone(), options);

@@ -18,7 +18,7 @@ use crate::farm::health::{server, systemd};
 use crate::farm::peers::Provider;
 use crate::farm::record::{Memory, Record};
 use crate::farm::settings::Span;
-use crate::farm::worker::{GaveUp, Options, Summary, Worker, WouldExpire};
+use crate::farm::worker::{Archive, GaveUp, Options, Summary, Worker, WouldExpire};
 use crate::model::WorkerName;
 use crate::stage::Pace;
 use crate::store::Store;
@@ -119,7 +119,7 @@ impl Args {
             grace: self.grace.or(config.grace).map(|grace| grace.0),
             keep_inbox,
             memory_bytes: usize::try_from(memory.as_u64()).context("fit the memory into this machine")?,
-            yes: self.yes,
+            archive: if self.yes { Archive::Expire } else { Archive::Ask },
             guard: match self.allow_publish_command || config.allow_publish_command.unwrap_or(false) {
                 true => Some(guard::program()?),
                 false => None,

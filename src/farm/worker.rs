@@ -74,8 +74,8 @@ pub struct Options {
     pub keep_inbox: bool,
     /// The budget of memory, in bytes, that batches, merges and fetches share.
     pub memory_bytes: usize,
-    /// Expire an archive that is older than it is kept without asking.
-    pub yes: bool,
+    /// What becomes of an archive that is older than it is kept.
+    pub archive: Archive,
     /// Who says who the peers are.
     pub peers: Provider,
     /// The store's `publish_command` may be run, guarded by this program's command `guard`.
@@ -93,12 +93,23 @@ impl Options {
             grace: None,
             keep_inbox: false,
             memory_bytes: 512 << 20,
-            yes: false,
+            archive: Archive::Ask,
             peers: Provider::Store,
             guard: None,
             pace: Pace::default(),
         }
     }
+}
+
+/// What becomes of a store most of which was older than `keep_for` when it came (rule 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archive {
+    /// The worker ends with [`WouldExpire`], and somebody says what is to be done.
+    Ask,
+    /// It expires as all else does.
+    Expire,
+    /// It is kept, which is said, and the worker goes on: whoever replays old traces wants to see them.
+    Keep,
 }
 
 /// Why a worker gave up. The process exits with an error, and whatever supervises it starts another.
@@ -464,8 +475,8 @@ impl<'a> Shift<'a> {
         }
         if self.is_time_to_expire() {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
-            let agreed = self.ask_before_expiring().await;
-            if cycle.goes_on::<WouldExpire, _>(agreed)?.is_some() {
+            let asked = self.ask_before_expiring().await;
+            if cycle.goes_on::<WouldExpire, _>(asked)? == Some(true) {
                 let failed = std::mem::take(&mut cycle.failed);
                 self.stage(Stage::Expire, &mut cycle, expire::run).await;
                 // What it had listed may be gone, as others expire, too: it is listed again in the next cycle.
@@ -681,14 +692,16 @@ impl<'a> Shift<'a> {
     /// for a person: as long as nothing has ever been pinned for expiry, blocks that were past when they were written
     /// came of an archive, and whoever pointed tracefarm at it may not know what `keep_for` will do to it. (A block that
     /// grew old in the store was kept as promised.)
-    async fn ask_before_expiring(&self) -> Result<()> {
-        if self.worker.options.yes {
-            return Ok(());
+    ///
+    /// Whether there may be expired.
+    async fn ask_before_expiring(&mut self) -> Result<bool> {
+        if self.worker.options.archive == Archive::Expire {
+            return Ok(true);
         }
         let store = self.worker.store.for_stage(Stage::Expire);
         let pinned = store.list_some(&Prefix::Pinned, None, 1).await?;
         if !pinned.objects.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut would = WouldExpire { past_bytes: 0, kept_bytes: 0 };
         for table in Table::BOTH {
@@ -701,7 +714,19 @@ impl<'a> Shift<'a> {
                 *bytes += object.size_bytes;
             }
         }
-        if would.past_bytes > would.kept_bytes { Err(report!(would).into_dynamic()) } else { Ok(()) }
+        if would.past_bytes <= would.kept_bytes {
+            return Ok(true);
+        }
+        if self.worker.options.archive == Archive::Ask {
+            return Err(report!(would).into_dynamic());
+        }
+        tracing::warn!(
+            "{} of this store were older than `keep_for` when they came. They are kept for now: `tracefarm settings set \
+             keep_for=…` keeps them for good, `tracefarm run --once --yes` deletes them",
+            bytesize::ByteSize(would.past_bytes)
+        );
+        self.expired = Some(self.worker.clock.monotonic());
+        Ok(false)
     }
 }
 

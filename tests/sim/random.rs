@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracefarm::clock::Clock;
 use tracefarm::farm::peers::Provider;
-use tracefarm::farm::worker::{Options, Worker};
+use tracefarm::farm::worker::{Archive, Options, Worker};
 use tracefarm::model::WorkerName;
 use tracefarm::store::fault::Faults;
 
@@ -327,7 +327,7 @@ async fn looper(world: &World, faults: &Faults, n: i64, seed: u64, stop: &Cancel
                 Provider::Static(others.chain([name.clone()]).collect())
             }
         };
-        let options = Options { yes: true, peers, ..Options::new(name) };
+        let options = Options { archive: Archive::Expire, peers, ..Options::new(name) };
         let worker = Worker::new(farm::store(&client, &clock), clock, options);
         // It may give up: whoever supervises it starts another.
         let _ = client.live(worker.run(stop)).await;

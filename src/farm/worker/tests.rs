@@ -346,8 +346,12 @@ async fn an_archive_is_not_expired_without_asking_and_a_farm_that_grew_old_is() 
         assert!(would.to_string().contains("--yes"), "{would}");
         assert!(!bucket.paths("spans/").is_empty());
     }
+    // A developer's machine keeps it and goes on.
+    let keeping = worker(calm(&bucket), &bucket, |options| (options.once, options.archive) = (true, Archive::Keep));
+    assert!(keeping.run(&CancellationToken::new()).await.unwrap().is_clean());
+    assert!(!bucket.paths("spans/").is_empty() && bucket.paths("farm/pinned/").is_empty());
     bucket.clock().sleep(Duration::from_secs(601)).await;
-    let agreed = worker(calm(&bucket), &bucket, |options| (options.once, options.yes) = (true, true));
+    let agreed = worker(calm(&bucket), &bucket, |options| (options.once, options.archive) = (true, Archive::Expire));
     agreed.run(&CancellationToken::new()).await.unwrap();
     assert_eq!(bucket.paths("spans/"), [""; 0]);
 
