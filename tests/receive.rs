@@ -523,6 +523,40 @@ fn grpc_is_taken_as_http_is() {
     assert!(!there.contains(&4021) && !there.contains(&4030));
 }
 
+/// A client that sends without end is held back after 64 KiB, so that thousands of them fit the memory.
+#[test]
+fn what_a_grpc_client_may_send_unread_is_little() {
+    let (_, receiver) = &*SHARED;
+    let mut stream = TcpStream::connect(receiver.grpc).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // The preface, no settings of its own, and a ping; when the second is answered the server has said what it says by itself.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let ping = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    stream.write_all(ping).unwrap();
+    let (mut connection, mut each, mut pongs) = (65_535, 65_535, 0);
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        match head[3] {
+            // SETTINGS_INITIAL_WINDOW_SIZE
+            0x4 => payload.chunks(6).filter(|pair| number(&pair[..2]) == 4).for_each(|pair| each = number(&pair[2..])),
+            // WINDOW_UPDATE
+            0x8 => connection += number(&payload),
+            // PING
+            0x6 if pongs == 1 => break,
+            0x6 => {
+                pongs += 1;
+                stream.write_all(ping).unwrap();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((connection, each), (65_535, 65_535), "of all requests of a connection, of each");
+}
+
 #[test]
 fn what_came_and_what_became_of_it_is_told_to_prometheus() {
     let farm = Farm::local();

@@ -39,6 +39,11 @@ const QUEUE: u32 = 4096;
 /// How many requests an HTTP/2 connection has in hand at a time; the client keeps others back.
 const STREAMS: u32 = 256;
 
+/// What the client of an HTTP/2 connection may send before it is read, of all its requests together: with the most
+/// connections 128 MB. (HTTP/1.1 reads as it goes.) It is what HTTP/2 begins with, RFC 9113, section 6.9.2; a sender whose
+/// answers take 20 ms gets 3 MB/s through it, and may open more connections.
+const WINDOW: u32 = (1 << 16) - 1;
+
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -207,6 +212,8 @@ fn connection2(
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .keep_alive_interval(limits.header_time)
         .keep_alive_timeout(limits.header_time)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
