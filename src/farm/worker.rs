@@ -443,13 +443,20 @@ impl<'a> Shift<'a> {
             }
         }
         self.stage(Stage::Index, &mut cycle, index::run).await;
-        let backlog = cycle.more && cycle.did_something && self.worker.clock.monotonic() - self.merged < BACKLOG_FIRST;
-        if cycle.regrouped || backlog {
+        if cycle.regrouped {
             return Ok(cycle);
         }
-        // What came is shown first; blocks are merged when nothing comes, or has come for too long.
-        let busy = self.worker.options.pace.is_eager() && cycle.did_something;
-        let merges = !busy || cycle.began - self.merged >= MERGES_EVERY;
+        // What came is indexed first; blocks are merged when nothing is left, or it has gone on for too long. An eager
+        // worker shows it meanwhile.
+        let is_eager = self.worker.options.pace.is_eager();
+        let (busy, patience) = match is_eager {
+            true => (cycle.did_something, MERGES_EVERY),
+            false => (cycle.did_something && cycle.more, BACKLOG_FIRST),
+        };
+        let merges = !busy || self.worker.clock.monotonic() - self.merged >= patience;
+        if !merges && !is_eager {
+            return Ok(cycle);
+        }
         if merges {
             self.merged = cycle.began;
         }
@@ -459,11 +466,11 @@ impl<'a> Shift<'a> {
             let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
             self.worker.clock.sleep(Duration::from_millis(tie)).await;
             // What came meanwhile is not to wait for another cycle.
-            if self.worker.options.pace.is_eager() && !cycle.regrouped {
+            if is_eager && !cycle.regrouped {
                 self.stage(Stage::Index, &mut cycle, index::run).await;
             }
         }
-        if self.worker.options.pace.is_eager() && cycle.did_something {
+        if is_eager && cycle.did_something {
             self.rested.remove(&Stage::Publish);
         }
         if cycle.regrouped {
@@ -476,7 +483,11 @@ impl<'a> Shift<'a> {
         if self.is_time_to_expire() {
             self.stage(Stage::Compact, &mut cycle, forget::run).await;
             let asked = self.ask_before_expiring().await;
-            if cycle.goes_on::<WouldExpire, _>(asked)? == Some(true) {
+            let may = cycle.goes_on::<WouldExpire, _>(asked)?;
+            if may == Some(false) {
+                self.expired = Some(self.worker.clock.monotonic());
+            }
+            if may == Some(true) {
                 let failed = std::mem::take(&mut cycle.failed);
                 self.stage(Stage::Expire, &mut cycle, expire::run).await;
                 // What it had listed may be gone, as others expire, too: it is listed again in the next cycle.
@@ -694,7 +705,7 @@ impl<'a> Shift<'a> {
     /// grew old in the store was kept as promised.)
     ///
     /// Whether there may be expired.
-    async fn ask_before_expiring(&mut self) -> Result<bool> {
+    async fn ask_before_expiring(&self) -> Result<bool> {
         if self.worker.options.archive == Archive::Expire {
             return Ok(true);
         }
@@ -725,7 +736,6 @@ impl<'a> Shift<'a> {
              keep_for=…` keeps them for good, `tracefarm run --once --yes` deletes them",
             bytesize::ByteSize(would.past_bytes)
         );
-        self.expired = Some(self.worker.clock.monotonic());
         Ok(false)
     }
 }

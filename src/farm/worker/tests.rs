@@ -143,11 +143,10 @@ async fn what_comes_to_an_eager_worker_is_on_the_pages_within_two_seconds() {
     assert!(summary.is_clean() && summary.stages["compact"].done > 0, "{summary}");
 }
 
-/// Nobody waits for merges of half of what there is; but a backlog that never ends does not keep them from being made.
-#[tokio::test(start_paused = true)]
-async fn a_backlog_is_indexed_first_for_five_minutes() {
+/// Works off a backlog of half-minute batches; what was written of blocks and pages, and after how many seconds.
+async fn puts_of_a_backlog(pace: Pace) -> Vec<(String, u64)> {
     let bucket = bucket();
-    // Each is a batch by itself, and takes half a minute.
+    // Each is a batch by itself.
     let long = "x".repeat(1 << 20);
     for number in 0..30 {
         let line = LINE.replace("GET /x", &format!("GET /{number}{long}"));
@@ -160,16 +159,18 @@ async fn a_backlog_is_indexed_first_for_five_minutes() {
         &bucket,
         "slow",
         Box::new(move |call| {
-            if call.kind != CallKind::Put || !call.path.starts_with("spans/") {
+            if call.kind != CallKind::Put {
                 return Fate::calm();
             }
-            let level0 = call.path.starts_with("spans/shard=all/");
-            seen.lock().unwrap().push((level0, (clock.monotonic() - began).as_secs()));
-            if level0 { Fate::before(Incident::Wait(Duration::from_secs(30))) } else { Fate::calm() }
+            seen.lock().unwrap().push((call.path.clone(), (clock.monotonic() - began).as_secs()));
+            match call.path.starts_with(LEVEL0) {
+                true => Fate::before(Incident::Wait(Duration::from_secs(30))),
+                false => Fate::calm(),
+            }
         }),
     );
     let stop = CancellationToken::new();
-    let looping = worker(slow, &bucket, |options| options.memory_bytes = 6 << 20);
+    let looping = worker(slow, &bucket, |options| (options.memory_bytes, options.pace) = (6 << 20, pace));
     let (summary, ()) = tokio::join!(looping.run(&stop), async {
         while !bucket.paths("inbox/").is_empty() {
             bucket.clock().sleep(Duration::from_secs(1)).await;
@@ -177,11 +178,31 @@ async fn a_backlog_is_indexed_first_for_five_minutes() {
         stop.cancel();
     });
     assert!(summary.unwrap().is_clean());
-    let puts = puts.lock().unwrap().clone();
-    let first_merge = puts.iter().position(|(level0, _)| !level0).unwrap();
-    let (_, at) = puts[first_merge];
-    assert!((300..420).contains(&at), "{puts:?}");
-    assert!(puts[first_merge..].iter().any(|(level0, _)| *level0), "it goes on afterwards: {puts:?}");
+    puts.lock().unwrap().clone()
+}
+
+const LEVEL0: &str = "spans/shard=all/";
+
+/// Nobody waits for merges of half of what there is; but a backlog that never ends does not keep them from being made.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_indexed_first_for_five_minutes() {
+    let puts = puts_of_a_backlog(Pace::default()).await;
+    let blocks: Vec<_> = puts.iter().filter(|(path, _)| path.starts_with("spans/")).collect();
+    let first_merge = blocks.iter().position(|(path, _)| !path.starts_with(LEVEL0)).unwrap();
+    let (_, at) = blocks[first_merge];
+    assert!((300..420).contains(at), "{blocks:?}");
+    assert!(
+        blocks[first_merge..].iter().any(|(path, _)| path.starts_with(LEVEL0)),
+        "it goes on afterwards: {blocks:?}"
+    );
+}
+
+/// Somebody looks at the pages of an eager worker.
+#[tokio::test(start_paused = true)]
+async fn of_an_eager_workers_backlog_is_shown_what_has_been_indexed() {
+    let puts = puts_of_a_backlog(Pace::eager()).await;
+    let shown = puts.iter().find(|(path, _)| path == "site/handlers.json").unwrap().1;
+    assert!(shown < 150, "{shown} s");
 }
 
 /// An item that hangs is given 20 s when the worker is stopped.
