@@ -11,6 +11,7 @@ mod get;
 mod guard;
 mod handlers;
 mod lifecycle;
+mod listen;
 mod not_found;
 pub mod out;
 mod progress;

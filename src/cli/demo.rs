@@ -9,6 +9,7 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 use self::crew::Crew;
+use super::listen::Listen;
 use super::run::{ended, stopped_by_signals};
 use super::serve::KEPT_BYTES;
 use super::{Exit, Session, complain, handlers, out};
@@ -37,16 +38,8 @@ pub struct Args {
     /// Make the store and end: serve no pages
     #[arg(long, env = "TRACEFARM_NO_SERVE", hide_env_values = true, value_parser = out::boolish())]
     no_serve: bool,
-    /// The address and port of the pages; port 0 is a free one
-    #[arg(
-        short,
-        long,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080",
-        env = "TRACEFARM_LISTEN",
-        hide_env_values = true
-    )]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listen: Listen,
 }
 
 impl Args {
@@ -60,7 +53,7 @@ impl Args {
         // Before anything is written: an address that is taken is told at once.
         let listener = match self.no_serve {
             true => None,
-            false => Some(listen::bind(self.listen).await.map_err(|report| {
+            false => Some(self.listen.bind().await.map_err(|report| {
                 match crate::error::find(&report) {
                     Some(Mistake(why)) => Mistake(format!(
                         "{why}; --listen 127.0.0.1:0 takes a free port, --no-serve makes the store without showing it"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::listen::Listen;
 use super::receive::Endpoints;
 use super::run::{self, stopped_by_signals};
 use super::serve::KEPT_BYTES;
@@ -36,16 +37,8 @@ The store is the folder ./tracefarm-data unless --store names another; what is i
 every other command works on it meanwhile. A request is on the pages within two seconds of its
 answer.")]
 pub struct Args {
-    /// Where the pages are; port 0 is a free one
-    #[arg(
-        short,
-        long,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080",
-        env = "TRACEFARM_LISTEN",
-        hide_env_values = true
-    )]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listen: Listen,
     #[command(flatten)]
     at: Endpoints,
 }
@@ -56,7 +49,7 @@ impl Args {
         let clock = &session.clock;
         let url = session.store_url().unwrap_or(FOLDER);
         let ears = self.at.listen().await?;
-        let pages = listen::bind(self.listen).await?;
+        let pages = self.listen.bind().await?;
         let address = pages.local_addr().context("tell where the pages are")?;
         let [http, grpc] = ears.addresses()?;
         let store = Store::open(url, &session.options(), clock.clone()).await?;

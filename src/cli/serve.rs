@@ -1,12 +1,12 @@
 //! `tracefarm serve`
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use axum::Router;
 use axum::http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
+use super::listen::Listen;
 use super::run::stopped_by_signals;
 use super::{Exit, Session, out};
 use crate::error::{Mistake, Result, ResultExt};
@@ -30,16 +30,8 @@ Pages are at /site/; /api/trace/ID and /api/search answer as `get -o otlp-json` 
 whoever watches the server. Whoever can reach the server can read every trace: without --token or
 --token-file let only those reach it who may. It speaks HTTP; TLS is a proxy's work.")]
 pub struct Args {
-    /// The address and port to listen at; port 0 is a free one
-    #[arg(
-        short,
-        long,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080",
-        env = "TRACEFARM_LISTEN",
-        hide_env_values = true
-    )]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listen: Listen,
     /// A name under which browsers know the server; may be said again. With one, or on a loopback address, requests
     /// under any other name but localhost are refused
     #[arg(long = "host", value_name = "NAME", env = "TRACEFARM_HOST", hide_env_values = true, value_delimiter = ',')]
@@ -108,8 +100,8 @@ impl Args {
         // What cannot be read at all is told now, and not to the first who asks.
         Settings::load(&store).await?;
         let token = self.secret.token()?;
-        let is_open = token.is_none() && !self.listen.ip().is_loopback();
-        let listener = listen::bind(self.listen).await?;
+        let is_open = token.is_none() && !self.listen.address.ip().is_loopback();
+        let listener = self.listen.bind().await?;
         let address = listener.local_addr().context("tell where the server listens")?;
         let hosts = guard::hosts(address, &self.hosts);
         let stop = CancellationToken::new();
