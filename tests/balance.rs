@@ -83,14 +83,21 @@ impl Backlog {
 
 /// Work by worker.
 struct Shares {
-    what: &'static str,
+    what: String,
     work: Vec<u64>,
     items: Vec<u64>,
 }
 
 impl Shares {
-    fn of(what: &'static str, done: &[StageReport], work: impl Fn(&StageReport) -> u64, items: &[u64]) -> Self {
-        Self { what, work: done.iter().map(work).collect(), items: items.to_vec() }
+    /// Items, rows and bytes of a stage.
+    fn all(stage: &str, reports: &[StageReport]) -> [Self; 3] {
+        let of =
+            |what, work: fn(&StageReport) -> u64| Self::of(&format!("{stage}: {what}"), reports, work, &done(reports));
+        [of("items", |r| r.done), of("rows", |r| r.rows_in), of("bytes", |r| r.bytes_in)]
+    }
+
+    fn of(what: &str, done: &[StageReport], work: impl Fn(&StageReport) -> u64, items: &[u64]) -> Self {
+        Self { what: what.to_owned(), work: done.iter().map(work).collect(), items: items.to_vec() }
     }
 
     fn total(&self) -> u64 {
@@ -156,16 +163,12 @@ async fn shares(backlog: Backlog) -> Vec<Shares> {
     let mut shares = Vec::new();
 
     let indexed = wave(&boots, Step::Index).await;
-    shares.push(Shares::of("index: items", &indexed, |r| r.done, &done(&indexed)));
-    shares.push(Shares::of("index: rows", &indexed, |r| r.rows_in, &done(&indexed)));
-    shares.push(Shares::of("index: bytes", &indexed, |r| r.bytes_in, &done(&indexed)));
+    shares.extend(Shares::all("index", &indexed));
     assert_eq!(shares[1].total(), backlog.traces * 4, "nothing twice");
 
     later(&boots, SignedDuration::from_secs(2)).await;
     let merged = wave(&boots, Step::Compact).await;
-    shares.push(Shares::of("compact: items", &merged, |r| r.done, &done(&merged)));
-    shares.push(Shares::of("compact: rows", &merged, |r| r.rows_in, &done(&merged)));
-    shares.push(Shares::of("compact: bytes", &merged, |r| r.bytes_in, &done(&merged)));
+    shares.extend(Shares::all("compact", &merged));
     assert_eq!(shares[4].total(), backlog.traces * 5, "each span, and each entry, once");
 
     later(&boots, SignedDuration::from_mins(11)).await;
@@ -186,8 +189,16 @@ async fn shares(backlog: Backlog) -> Vec<Shares> {
     bucket.watch(|_, _| {});
     let pages = *pages.lock().unwrap();
     let parts = vec![u64::from(backlog.shards).div_ceil(WORKERS as u64); WORKERS];
-    shares.push(Shares { what: "publish: pages", work: pages.map(|[many, _]| many).to_vec(), items: parts.clone() });
-    shares.push(Shares { what: "publish: bytes", work: pages.map(|[_, bytes]| bytes).to_vec(), items: parts });
+    shares.push(Shares {
+        what: "publish: pages".to_owned(),
+        work: pages.map(|[many, _]| many).to_vec(),
+        items: parts.clone(),
+    });
+    shares.push(Shares {
+        what: "publish: bytes".to_owned(),
+        work: pages.map(|[_, bytes]| bytes).to_vec(),
+        items: parts,
+    });
 
     if !backlog.expires {
         return shares;
@@ -203,7 +214,7 @@ async fn shares(backlog: Backlog) -> Vec<Shares> {
     });
     let expired = wave(&boots, Step::Expire).await;
     let hours = hours.lock().unwrap().clone();
-    shares.push(Shares { what: "expire: items", work: hours.clone(), items: hours.clone() });
+    shares.push(Shares { what: "expire: items".to_owned(), work: hours.clone(), items: hours.clone() });
     shares.push(Shares::of("expire: pins", &expired, |r| r.done, &hours));
     shares.push(Shares::of("expire: bytes", &expired, |r| r.bytes_out, &hours));
     shares

@@ -6,8 +6,10 @@ mod farm;
 mod official;
 #[path = "support/recording.rs"]
 mod recording;
+#[path = "support/server.rs"]
+mod server;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +19,7 @@ use std::time::Duration;
 use farm::Farm;
 use recording::Truth;
 use serde_json::Value;
+use server::get;
 
 static TRUTH: LazyLock<Truth> =
     LazyLock::new(|| Truth::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/inbox")));
@@ -68,20 +71,10 @@ impl Drop for Demo {
     }
 }
 
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
 fn json(address: SocketAddr, path: &str) -> Value {
-    let (status, body) = get(address, path);
-    assert_eq!(status, 200, "{path}: {body}");
-    serde_json::from_str(&body).unwrap()
+    let answer = get(address, path);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.json()
 }
 
 /// Asks until it is so, for two minutes at least.
@@ -143,7 +136,7 @@ fn the_pages_are_served_and_the_workers_go_on_until_it_is_interrupted() {
     let farm = Farm::local();
     let mut demo = Demo::start(&farm, &[]);
     let address = demo.address();
-    assert!(get(address, "/site/").1.contains("<!doctype html>"));
+    assert!(get(address, "/site/").text().contains("<!doctype html>"));
     let handlers = || json(address, "/site/handlers.json")["handlers"].as_array().unwrap().clone();
     let before = handlers().len();
     assert!(before > 10);

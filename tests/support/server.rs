@@ -43,33 +43,17 @@ impl Server {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream
+        connect(self.address)
     }
 
     /// Sends these very bytes, and reads until the server closes.
     pub fn raw(&self, request: &[u8]) -> Answer {
-        let mut stream = self.connect();
-        // A server that refuses early may close before it has all.
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        parsed(&answer)
+        raw(self.address, request)
     }
 
     /// One request with these headers.
     pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
-        let host = format!("localhost:{}", self.address.port());
-        let mut request = format!("{method} {target} HTTP/1.1\r\nconnection: close\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            request.push_str(&format!("host: {host}\r\n"));
-        }
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        self.raw(request.as_bytes())
+        ask(self.address, method, target, headers)
     }
 
     pub fn get(&self, target: &str) -> Answer {
@@ -134,6 +118,40 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.text()))
     }
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// Sends these very bytes, and reads until the server closes.
+pub fn raw(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = connect(address);
+    // A server that refuses early may close before it has all.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    parsed(&answer)
+}
+
+/// One request with these headers.
+pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    let host = format!("localhost:{}", address.port());
+    let mut request = format!("{method} {target} HTTP/1.1\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        request.push_str(&format!("host: {host}\r\n"));
+    }
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    raw(address, request.as_bytes())
+}
+
+pub fn get(address: SocketAddr, target: &str) -> Answer {
+    ask(address, "GET", target, &[])
 }
 
 /// An answer of HTTP/1.1, whole or cut.
