@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::columns::Spans;
 use crate::error::{Result, ResultExt, bail};
-use crate::model::{HandlerId, Table, TraceId};
+use crate::model::{HandlerId, Hour, Table, TraceId};
 use crate::otlp::redact::Redact;
 use crate::otlp::{Limits, ObjectDecoder, Progress, SpanRows, encode};
 use crate::store::layout::PinKey;
@@ -39,10 +39,16 @@ use crate::table::order;
 const LARGEST_BYTES: u64 = 4 << 30;
 
 /// What stands beside the OTLP.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Beside {
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+pub struct Beside {
     /// When each span of the document was received, milliseconds since 1970.
-    received: Vec<i64>,
+    pub received: Vec<i64>,
+    /// Traces (in hex) of a handler's page that are objects of their own; none in a pin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub large: Vec<String>,
+    /// The first and the last hour in which each trace (in hex) of a handler's page was looked for; none in a pin.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub looked_in: BTreeMap<String, [Hour; 2]>,
 }
 
 #[derive(serde::Deserialize)]
@@ -82,7 +88,7 @@ pub fn encode(rows: &RecordBatch) -> Result<Bytes> {
 
 /// What is compressed: OTLP/JSON, with the key `tracefarm` beside it. CPU only.
 pub fn document(rows: &RecordBatch) -> Result<String> {
-    let beside = Beside { received: received(rows)? };
+    let beside = Beside { received: received(rows)?, ..Beside::default() };
     let mut text = encode::traces_data(std::slice::from_ref(rows))?;
     if text.pop() != Some('}') {
         bail!("the OTLP/JSON of a trace is not an object");
@@ -105,20 +111,33 @@ pub fn received(rows: &RecordBatch) -> Result<Vec<i64>> {
 /// # Errors
 /// If the object is damaged: not gzip, not OTLP/JSON, or without a `received` for each span.
 pub fn decode(body: &[u8]) -> Result<RecordBatch> {
+    let (rows, _) = decode_document(body)?;
+    if rows.num_rows() == 0 {
+        bail!("a pin has no span");
+    }
+    Ok(rows)
+}
+
+/// The rows in a pin, or in the document of a handler's traces: one sorted run, and what stands beside it. CPU only.
+///
+/// # Errors
+/// As [`decode`], but there may be no span.
+pub fn decode_document(body: &[u8]) -> Result<(RecordBatch, Beside)> {
     let mut text = Vec::new();
-    MultiGzDecoder::new(body).take(LARGEST_BYTES).read_to_end(&mut text).context("decompress a pin")?;
-    let Document { tracefarm: Beside { received } } = serde_json::from_slice(&text).context("read a pin's JSON")?;
+    MultiGzDecoder::new(body).take(LARGEST_BYTES).read_to_end(&mut text).context("decompress traces")?;
+    let Document { tracefarm: mut beside } = serde_json::from_slice(&text).context("read the JSON of traces")?;
+    let received = std::mem::take(&mut beside.received);
     let mut rows = SpanRows::new(Redact::default());
     // What is in a pin was within the limits when it came.
     let limits = Limits { message_bytes: usize::MAX, ..Limits::default() };
     let mut decoder = ObjectDecoder::new(text.as_slice(), Timestamp::UNIX_EPOCH, limits);
     while decoder.decode(&mut rows, usize::MAX)? == Progress::Full {}
     if let Some(bad) = decoder.bad().first() {
-        bail!("the OTLP/JSON of a pin is damaged at {}: {}", bad.at, bad.message);
+        bail!("the OTLP/JSON is damaged at {}: {}", bad.at, bad.message);
     }
     let rows = rows.finish();
-    if rows.num_rows() != received.len() || rows.num_rows() == 0 {
-        bail!("a pin has {} spans and {} times of receipt", rows.num_rows(), received.len());
+    if rows.num_rows() != received.len() {
+        bail!("there are {} spans and {} times of receipt", rows.num_rows(), received.len());
     }
     let received: ArrayRef = Arc::new(TimestampMillisecondArray::from(received).with_timezone("UTC"));
     let schema = rows.schema();
@@ -126,7 +145,7 @@ pub fn decode(body: &[u8]) -> Result<RecordBatch> {
     let mut columns = rows.columns().to_vec();
     columns[at] = received;
     let rows = RecordBatch::try_new(schema, columns).context("restore the times of receipt")?;
-    order::union(Table::Spans, &[rows])
+    Ok((order::union(Table::Spans, &[rows])?, beside))
 }
 
 /// A pin read.

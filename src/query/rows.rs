@@ -47,8 +47,19 @@ pub fn wanted<'v>(view: &'v View, traces: &Traces) -> Vec<(&'v Block, Vec<TraceI
 /// # Errors
 /// Those of the store; not found if a block was merged away: list again (rule 4).
 pub async fn of_traces(blocks: &Blocks, view: &View, traces: &Traces) -> Result<HashMap<TraceId, Vec<RecordBatch>>> {
+    of_parts(blocks, wanted(view, traces)).await
+}
+
+/// The same of some `parts` of what is [`wanted`].
+///
+/// # Errors
+/// As [`of_traces`].
+pub async fn of_parts(
+    blocks: &Blocks,
+    parts: Vec<(&Block, Vec<TraceId>)>,
+) -> Result<HashMap<TraceId, Vec<RecordBatch>>> {
     let mut found: HashMap<TraceId, Vec<RecordBatch>> = HashMap::new();
-    for (_, rows) in by_block(blocks, view, traces).await? {
+    for (_, rows) in read(blocks, parts).await? {
         for (trace, rows) in by_trace(&rows)? {
             found.entry(trace).or_default().push(rows);
         }
@@ -61,7 +72,11 @@ pub async fn of_traces(blocks: &Blocks, view: &View, traces: &Traces) -> Result<
 /// # Errors
 /// As [`of_traces`].
 pub async fn by_block(blocks: &Blocks, view: &View, traces: &Traces) -> Result<Vec<(BlockKey, RecordBatch)>> {
-    let reads = wanted(view, traces).into_iter().map(|(block, traces)| {
+    read(blocks, wanted(view, traces)).await
+}
+
+async fn read(blocks: &Blocks, parts: Vec<(&Block, Vec<TraceId>)>) -> Result<Vec<(BlockKey, RecordBatch)>> {
+    let reads = parts.into_iter().map(|(block, traces)| {
         let (blocks, key, size_bytes) = (blocks.clone(), block.key, block.size_bytes);
         async move {
             let rows = blocks.traces(&key, size_bytes, &traces).await;

@@ -49,6 +49,11 @@ impl Fence {
         }
     }
 
+    /// How long the listing can still be relied on; none: for ever.
+    pub fn left(&self) -> Option<Duration> {
+        self.limit.map(|limit| limit.saturating_sub(self.clock.monotonic() - self.began))
+    }
+
     /// Asked right before each write of a mutable name or a pin.
     pub fn allows_write(&self) -> Result<(), Fenced> {
         match self.limit {

@@ -14,6 +14,7 @@
 
 mod assets;
 mod calls;
+mod chunk;
 mod command;
 pub mod document;
 pub mod extras;
@@ -23,6 +24,7 @@ mod list;
 mod pages;
 mod part;
 pub mod plan;
+mod standing;
 pub mod summary;
 mod traces;
 
@@ -63,17 +65,24 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         let age = Duration::try_from(unmoved.duration_since(object.modified)).unwrap_or_default();
         (*shard, looked.get(shard).map_or(age, |looked| age.min(*looked)))
     });
+    // There was not time enough for all of them: they are due at once.
+    let left = round.pages.left().into_iter().map(|shard| (shard, Duration::MAX));
     let mine = round.slice(Shard::all(count).collect(), |_| 1);
     // Extras are left over only from parts that were looked at before.
     let mut extras = round.pages.left_extras();
     extras.retain(|shard| mine.contains(shard));
-    let due = plan::due(mine, &ages.collect(), every, desk.once);
+    let due = plan::due(mine, &ages.chain(left).collect(), every, desk.once);
     extras.extend(&due);
     round.monitor.begin(Stage::Publish, due.len() as u64, 0);
     if !due.is_empty() && !round.is_stopped() {
-        let fence = Fence::begin(&desk);
-        let ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
+        let mut fence = Fence::begin(&desk);
+        let mut ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
         for shard in due {
+            if fence.left().is_some_and(|left| left < desk.grace / 4) {
+                // The parts before took half of the time for which a listing is good.
+                fence = Fence::begin(&desk);
+                ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
+            }
             let name = part::item(shard);
             if round.is_stopped() || !round.setbacks.may_try(&name) {
                 done.skipped += 1;
@@ -82,6 +91,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
             let work = part::publish(&desk, &fence, &ground, &written, shard);
             match item(&desk.clock, &name, ground.bytes(), work).await {
                 Ok(report) => {
+                    round.pages.leave(shard, report.more);
                     if report.failed.is_empty() {
                         round.pages.look(shard, began);
                         round.setbacks.done(&name);
@@ -138,6 +148,7 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
     let count = *desk.settings.shards.at(Hour::of(now));
     let written = Pages::default().written(&desk.store).await?;
     let ground = Ground::list(&desk, count).await?;
+    let documents = ground.documents.iter().map(|(key, there)| (key.clone(), there.etag.clone())).collect();
     let mut lines = Vec::new();
     for shard in Shard::all(count) {
         let made_from = part::made_from(&desk, &ground, &written, shard);
@@ -145,7 +156,7 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
         if plan::is_stale(part, &made_from) {
             lines.push(format!("publish: {shard}"));
         }
-        let extras = part.map_or(0, |part| extras::count_due(&desk, part, &ground.documents));
+        let extras = part.map_or(0, |part| extras::count_due(&desk, part, &documents));
         if extras > 0 {
             lines.push(format!("publish: extras of {extras} handlers of {shard}"));
         }
@@ -183,7 +194,13 @@ pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> R
     Ok(deleted)
 }
 
-/// What all parts are made from, listed once a round.
+/// A document as it was listed.
+struct Standing {
+    etag: String,
+    modified: Timestamp,
+}
+
+/// What all parts are made from, as it was listed.
 struct Ground {
     /// How many shards there are now.
     count: u16,
@@ -191,8 +208,8 @@ struct Ground {
     spans: View,
     pins: Pins,
     forgotten: HashSet<TraceId>,
-    /// Documents that stand: key → etag.
-    documents: HashMap<SiteKey, String>,
+    /// Documents that stand.
+    documents: HashMap<SiteKey, Standing>,
 }
 
 impl Ground {
@@ -205,7 +222,7 @@ impl Ground {
         let forgotten = forgotten(&desk.store).await?;
         let site = desk.store.list(&Prefix::Site).await?;
         let documents = site.objects.into_iter().filter_map(|object| match object.key {
-            Key::Site(key) => Some((key, object.etag)),
+            Key::Site(key) => Some((key, Standing { etag: object.etag, modified: object.modified })),
             _ => None,
         });
         Ok(Self { count, entries, spans, pins, forgotten, documents: documents.collect() })
@@ -218,7 +235,7 @@ impl Ground {
 
     /// Whether a document stands as it was written.
     fn stands(&self, key: &SiteKey, etag: &str) -> bool {
-        self.documents.get(key).is_some_and(|there| there == etag)
+        self.documents.get(key).is_some_and(|there| there.etag == etag)
     }
 
     /// A moment before which everything on the listing of spans was written.

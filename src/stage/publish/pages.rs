@@ -29,6 +29,8 @@ struct Memory {
     assets_due: Duration,
     /// When `site/farm.json` was written last (monotonic).
     farm_written: Option<Duration>,
+    /// Parts with pages that are still to be made.
+    left: BTreeSet<Shard>,
     /// Parts with extras that are still to be made.
     left_extras: BTreeSet<Shard>,
 }
@@ -125,6 +127,21 @@ impl Pages {
     /// `site/farm.json` was written.
     pub(super) fn write_farm(&self, at: Duration) {
         self.lock().farm_written = Some(at);
+    }
+
+    /// There was not time enough for all pages of a part, or there was after all.
+    pub(super) fn leave(&self, shard: Shard, left: bool) {
+        let mut memory = self.lock();
+        if left {
+            memory.left.insert(shard)
+        } else {
+            memory.left.remove(&shard)
+        };
+    }
+
+    /// The parts with pages that are still to be made.
+    pub(super) fn left(&self) -> BTreeSet<Shard> {
+        self.lock().left.clone()
     }
 
     /// There was not time enough for all extras of a part, or there was after all.

@@ -1,18 +1,19 @@
 //! One part: the handlers of one shard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::chunk::Chunk;
 use super::document::{Call, Extras, MadeFrom, Part, PartList, PartRow, Row, SUMMARY_VERSION};
 use super::summary::{self, Applied, Weight};
 use super::traces::{self, Shown};
 use super::{Ground, Written, extras, plan};
 use crate::error::{Result, ResultExt};
-use crate::model::{HandlerId, Shard, TraceId};
+use crate::model::{BlockId, HandlerId, Shard, TraceId};
 use crate::query::AT_A_TIME;
 use crate::query::handlers::{self, Adoption, Handler, Handlers};
 use crate::query::newest::shown_last;
@@ -22,10 +23,6 @@ use crate::store::Key;
 use crate::store::layout::SiteKey;
 use crate::table::digest::HandlerDigest;
 use crate::table::view::{Block, View};
-
-/// How many handlers' traces are held in memory at once: at most 16 traces each by default, of some ten rows; large ones
-/// have thousands.
-const HANDLERS_AT_A_TIME: usize = 50;
 
 /// The name under which what fails of a part is told, and waits.
 pub(super) fn item(shard: Shard) -> String {
@@ -76,7 +73,11 @@ pub(super) async fn publish(
         return Ok(StageReport::default());
     }
     let known = know(desk, ground, written, shard).await?;
-    Work { desk, fence, ground, shard, before, known: &known }.publish(made_from).await
+    // Up to when spans had been looked at when the part was written.
+    let looked = before.and_then(|part| Timestamp::from_millisecond(part.spans_until_ms).ok());
+    let looked = looked.unwrap_or(Timestamp::UNIX_EPOCH);
+    let fresh = plan::fresh(&ground.spans, looked).into_iter().map(Block::id).collect();
+    Work { desk, fence, ground, shard, before, looked, fresh, known: &known }.publish(made_from).await
 }
 
 /// Whether a handler's documents are those that the part names.
@@ -120,12 +121,24 @@ async fn know(desk: &Desk, ground: &Ground, written: &Written, shard: Shard) -> 
     Ok(Known { handlers, adoption, calls })
 }
 
+/// What some handlers came to.
+struct Chunked {
+    lines: Vec<(HandlerId, PartRow)>,
+    bytes_out: u64,
+    /// OTLP/JSON that was held in memory.
+    held_bytes: usize,
+}
+
 struct Work<'a> {
     desk: &'a Desk,
     fence: &'a Fence,
     ground: &'a Ground,
     shard: Shard,
     before: Option<&'a Part>,
+    /// Up to when spans were looked at for it.
+    looked: Timestamp,
+    /// The blocks of spans that may have rows that are new since then.
+    fresh: HashSet<BlockId>,
     known: &'a Known,
 }
 
@@ -156,14 +169,33 @@ impl Work<'_> {
                 todo.push(((*id).clone(), stale_summary));
             }
         }
-        for chunk in todo.chunks(HANDLERS_AT_A_TIME) {
-            match self.write(chunk, &traces, &stale_traces, &lines).await {
-                Ok((written, bytes)) => {
+        // Those come first that were written longest ago: whom there was no time for the last time, or who failed.
+        todo.sort_by_cached_key(|(id, _)| self.written(id));
+        let mut left = &todo[..];
+        let mut size = Chunk::first(self.desk.memory_bytes);
+        while !left.is_empty() {
+            if !size.has_time(self.fence.left()) {
+                // What there was time for counts, and is not made again; the part stays stale.
+                tracing::info!(part = %self.shard, handlers = left.len(), "the rest of the pages waits for the next round");
+                made_from.entries.clear();
+                done.skipped += left.len() as u64;
+                done.more = true;
+                break;
+            }
+            let began = self.desk.clock.monotonic();
+            let (chunk, rest) = left.split_at(size.handlers().min(left.len()));
+            left = rest;
+            let outcome = self.write(chunk, &traces, &stale_traces, &lines).await;
+            let took = self.desk.clock.monotonic() - began;
+            match outcome {
+                Ok(Chunked { lines: written, bytes_out, held_bytes }) => {
+                    size.done(chunk.len(), held_bytes, took);
                     done.done += written.len() as u64;
-                    done.bytes_out += bytes;
+                    done.bytes_out += bytes_out;
                     lines.extend(written);
                 }
                 Err(report) => {
+                    size.done(chunk.len(), 0, took);
                     // The others are published all the same; the part stays stale, so that these are tried again.
                     made_from.entries.clear();
                     let names: Vec<&str> = chunk.iter().map(|(id, _)| id.as_str()).collect();
@@ -191,10 +223,10 @@ impl Work<'_> {
             done.deleted += 1;
         }
         // If the traces of a handler could not be looked at, spans that are new now are new the next time, too.
-        let until = if made_from.entries.is_empty() { self.spans_until() } else { Some(self.ground.spans_began()) };
+        let until = if made_from.entries.is_empty() { self.looked } else { self.ground.spans_began() };
         let part = Part {
             made_from,
-            spans_until_ms: until.map_or(0, Timestamp::as_millisecond),
+            spans_until_ms: until.as_millisecond(),
             handlers: lines.into_values().collect(),
             others,
             not_found: lists,
@@ -268,13 +300,8 @@ impl Work<'_> {
         if same.is_empty() {
             return Ok(stale);
         }
-        let Some(until) = self.spans_until() else { return Ok(traces.keys().cloned().collect()) };
-        let fresh: BTreeSet<_> = plan::fresh(&self.ground.spans, until).into_iter().map(Block::id).collect();
-        if fresh.is_empty() {
-            return Ok(stale);
-        }
         let spans = &self.ground.spans;
-        let parts = rows::wanted(spans, &same).into_iter().filter(|(block, _)| fresh.contains(&block.id()));
+        let parts = rows::wanted(spans, &same).into_iter().filter(|(block, _)| self.fresh.contains(&block.id()));
         let mut grown: BTreeSet<TraceId> = BTreeSet::new();
         let reads = stream::iter(parts).map(|(block, traces)| async move {
             let rows = self.desk.blocks.traces(&block.key, block.size_bytes, &traces).await;
@@ -289,19 +316,20 @@ impl Work<'_> {
         Ok(stale)
     }
 
-    /// Up to when spans had been looked at when the part was written.
-    fn spans_until(&self) -> Option<Timestamp> {
-        self.before.and_then(|part| Timestamp::from_millisecond(part.spans_until_ms).ok())
+    /// When one of a handler's documents was written last.
+    fn written(&self, id: &HandlerId) -> Option<Timestamp> {
+        let documents = [SiteKey::Summary(id.clone()), SiteKey::Traces(id.clone())];
+        documents.iter().filter_map(|key| self.ground.documents.get(key)).map(|there| there.modified).max()
     }
 
-    /// Writes the stale documents of some handlers; their new lines.
+    /// Writes the stale documents of some handlers.
     async fn write(
         &self,
         chunk: &[(HandlerId, bool)],
         shown: &BTreeMap<HandlerId, Shown>,
         stale_traces: &BTreeSet<HandlerId>,
         lines: &BTreeMap<HandlerId, PartRow>,
-    ) -> Result<(Vec<(HandlerId, PartRow)>, u64)> {
+    ) -> Result<Chunked> {
         let stale: BTreeMap<HandlerId, Shown> = chunk
             .iter()
             .filter(|(id, _)| stale_traces.contains(id))
@@ -313,8 +341,9 @@ impl Work<'_> {
             let stands = self.ground.stands(&SiteKey::Traces(id.clone()), &line.traces_etag);
             stands.then(|| (id.clone(), (line.traces_body.clone(), line.traces_etag.clone())))
         });
-        let traces = traces::write(self.desk, self.fence, &self.ground.spans, &stale, &standing.collect()).await?;
-        let mut bytes: u64 = traces.values().map(|written| written.bytes).sum();
+        let (desk, spans, standing) = (self.desk, &self.ground.spans, standing.collect());
+        let (traces, held_bytes) = traces::write(desk, self.fence, spans, &stale, &standing, &self.fresh).await?;
+        let mut bytes_out: u64 = traces.values().map(|written| written.bytes).sum();
         let summaries = stream::iter(chunk).map(|(id, stale_summary)| {
             let traces = traces.get(id);
             async move {
@@ -351,10 +380,10 @@ impl Work<'_> {
         let mut summaries = summaries.buffer_unordered(AT_A_TIME);
         let mut written = Vec::with_capacity(chunk.len());
         while let Some((id, line, length)) = summaries.try_next().await? {
-            bytes += length;
+            bytes_out += length;
             written.push((id, line));
         }
-        Ok((written, bytes))
+        Ok(Chunked { lines: written, bytes_out, held_bytes })
     }
 
     /// Writes a summary, with the extras that stand so far.

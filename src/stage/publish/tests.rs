@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::document::{Handlers, NotFound, Part, Summary};
 use crate::handler::catalogue::ExplicitRoute;
@@ -9,6 +11,7 @@ use crate::model::HandlerId;
 use crate::stage::testing::{MINUTE, START, Sent, World, clean, trace_id};
 use crate::stage::{forget, publish};
 use crate::store::Key;
+use crate::store::fault::{CallKind, Client, Fate, Incident};
 
 const DAY: u64 = 24 * 3600;
 
@@ -156,6 +159,109 @@ async fn a_late_span_of_a_trace_that_is_shown_is_shown() {
     world.take_in().await;
     world.publish().await;
     assert_eq!(traces(&world, &id).1, 21);
+}
+
+/// Notes which blocks of spans are read.
+fn noted(world: &World) -> (Client, Arc<Mutex<BTreeSet<String>>>) {
+    let read = Arc::new(Mutex::new(BTreeSet::new()));
+    let notes = read.clone();
+    let client = world.client(Box::new(move |call| {
+        if call.kind == CallKind::Get && call.path.starts_with("spans/") {
+            notes.lock().unwrap().insert(call.path.clone());
+        }
+        Fate::calm()
+    }));
+    (client, read)
+}
+
+#[tokio::test(start_paused = true)]
+async fn traces_that_a_page_shows_already_are_not_looked_for_in_old_blocks() {
+    let world = World::new();
+    filled(&world).await;
+    let morning = START - 240 * MINUTE;
+    let slow = Sent { duration: 9_000_000_000, ..Sent::request(50, 1, "/users/:id", morning) };
+    world.send("slow", &[slow, Sent::inner(50, 2, 1, "db", morning + 7)]);
+    world.take_in().await;
+    let (client, read) = noted(&world);
+    let at = world.sit(&client).await;
+    clean(publish::run(&at.desk, &at.round).await.unwrap());
+    let id = summary(&world, "users").handler.id;
+    assert_eq!(traces(&world, &id).1, 22);
+    let of_the_morning = |paths: &BTreeSet<String>| paths.iter().any(|path| path.contains("T10"));
+    for damaged in [false, true] {
+        let number = 60 + u64::from(damaged);
+        world.send(&format!("{number}"), &[Sent::request(number, 1, "/users/:id", START + 20 * MINUTE + number)]);
+        world.take_in().await;
+        if damaged {
+            world.bucket.put(&format!("site/handlers/{id}/traces.json.gz"), "garbage");
+        }
+        at.desk.heart.beat(&at.desk.store).await.unwrap();
+        // What footers say is known.
+        read.lock().unwrap().clear();
+        clean(publish::run(&at.desk, &at.round).await.unwrap());
+        let read = read.lock().unwrap();
+        assert_eq!(of_the_morning(&read), damaged, "{read:?}");
+        let (shown, spans) = traces(&world, &id);
+        assert!([50, number].iter().all(|trace| shown.contains(&trace_id(*trace).to_string())), "{shown:?}");
+        // The slowest three (two of which are among the newest ten) and nine others with two spans each, or one.
+        assert_eq!(spans, if damaged { 20 } else { 21 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_is_looked_for_again_in_hours_that_nobody_looked_into() {
+    let world = World::new();
+    filled(&world).await;
+    let morning = START - 240 * MINUTE;
+    let slow = Sent { duration: 9_000_000_000, ..Sent::request(50, 1, "/users/:id", morning) };
+    // Too far away to be looked for: the trace is shown without it.
+    let far = Sent::inner(50, 2, 1, "db", START - 60 * MINUTE);
+    world.send("slow", &[slow, far]);
+    world.take_in().await;
+    world.publish().await;
+    let id = summary(&world, "users").handler.id;
+    assert_eq!(traces(&world, &id).1, 10 * 2 + 1);
+    // It goes on.
+    world.send("again", &[Sent::request(50, 3, "/users/:id", START + 20 * MINUTE)]);
+    world.take_in().await;
+    world.publish().await;
+    assert_eq!(traces(&world, &id).1, 9 * 2 + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_takes_longer_than_its_listing_is_good_for_is_made_in_several_rounds() {
+    let world = World::new();
+    let routes = (0..200).map(|number| &*format!("/r{number}").leak());
+    let spans: Vec<Sent> = routes.zip(1..).map(|(route, number)| Sent::request(number, 1, route, START)).collect();
+    world.send("all", &spans);
+    world.take_in().await;
+    let writes = Arc::new(Mutex::new(0));
+    let noted = writes.clone();
+    let client = world.client(Box::new(move |call| {
+        let is_page = call.kind == CallKind::Put && call.path.starts_with("site/handlers/");
+        *noted.lock().unwrap() += u32::from(is_page);
+        if is_page { Fate::before(Incident::Wait(Duration::from_secs(8))) } else { Fate::calm() }
+    }));
+    let mut at = world.sit(&client).await;
+    at.desk.once = false;
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        at.desk.heart.beat(&at.desk.store).await.unwrap();
+        let report = clean(publish::run(&at.desk, &at.round).await.unwrap());
+        let part: Part = world.site("site/parts/000-of-001.json");
+        assert_eq!(report.more, part.handlers.len() < 200, "round {rounds}: {}", part.handlers.len());
+        if !report.more {
+            break;
+        }
+        assert!(rounds < 10);
+    }
+    assert!(rounds > 1, "the test shows nothing");
+    assert_eq!(*writes.lock().unwrap(), 400, "what was made is not made again");
+    assert_eq!(list(&world).handlers.len(), 200);
+    // Nothing is left: it is not due before its time.
+    let report = clean(publish::run(&at.desk, &at.round).await.unwrap());
+    assert_eq!((report.done, report.more), (0, false));
 }
 
 #[tokio::test(start_paused = true)]

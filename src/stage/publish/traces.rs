@@ -1,9 +1,15 @@
 //! `traces.json.gz`: the traces that a handler's summary names, whole.
 //!
 //! A trace that several handlers show is fetched and written as JSON once for all of them. The document is OTLP/JSON with
-//! one more top-level key, as in pins: `{"resourceSpans":[…],"tracefarm":{"received":[…],"large":["<trace id>"]}}`.
+//! one more top-level key, as in pins:
+//!
+//! ```json
+//! {"resourceSpans":[…],"tracefarm":{"received":[…],"large":["<trace id>"],"looked_in":{"<trace id>":["<hour>","<hour>"]}}}
+//! ```
+//!
+//! Traces that the document had before are not read from all blocks again ([`standing`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -15,12 +21,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Result, ResultExt, bail, is_not_found, store_kind, told};
-use crate::model::{HandlerId, TraceId};
+use crate::model::{BlockId, HandlerId, TraceId};
 use crate::otlp::encode;
 use crate::query::AT_A_TIME;
 use crate::query::handlers::Handler;
 use crate::query::newest::newest;
-use crate::query::pin;
+use crate::query::pin::{self, Beside};
 use crate::query::rows::{self, Traces};
 use crate::query::window::Window;
 use crate::stage::publish::summary::EXAMPLES;
@@ -110,10 +116,9 @@ impl Fragment {
     }
 }
 
-/// A document of these traces. CPU only.
-fn document<'a>(fragments: impl Iterator<Item = &'a Fragment>, large: &[TraceId]) -> Result<Bytes> {
+/// A document of these traces, with what stands beside them. CPU only.
+fn document<'a>(fragments: impl Iterator<Item = &'a Fragment>, mut beside: Beside) -> Result<Bytes> {
     let mut gzip = GzEncoder::new(Vec::new(), COMPRESSION);
-    let mut received = Vec::new();
     gzip.write_all(b"{\"resourceSpans\":[")?;
     let mut first = true;
     for fragment in fragments {
@@ -121,11 +126,11 @@ fn document<'a>(fragments: impl Iterator<Item = &'a Fragment>, large: &[TraceId]
             gzip.write_all(b",")?;
         }
         gzip.write_all(fragment.elements.as_bytes())?;
-        received.extend_from_slice(&fragment.received);
+        beside.received.extend_from_slice(&fragment.received);
     }
-    let large: Vec<String> = large.iter().map(ToString::to_string).collect();
-    let beside = serde_json::json!({ "received": received, "large": large });
-    write!(gzip, "],\"tracefarm\":{beside}}}")?;
+    gzip.write_all(b"],\"tracefarm\":")?;
+    serde_json::to_writer(&mut gzip, &beside)?;
+    gzip.write_all(b"}")?;
     Ok(gzip.finish()?.into())
 }
 
@@ -143,7 +148,8 @@ pub struct Written {
 }
 
 /// Writes the documents of `handlers`: their traces are fetched together, block by block. Of the documents that are
-/// `standing` (the hash of their bytes and their etag) those that would be the same are left.
+/// `standing` (the hash of their bytes and their etag) those that would be the same are left, and traces are carried over:
+/// only `fresh` blocks can have more of them. How much OTLP/JSON was held in memory is returned, too.
 ///
 /// If the process dies in between, some documents are newer than the part that names them: the part is stale then and all
 /// of it is looked at again.
@@ -156,7 +162,8 @@ pub async fn write(
     spans: &View,
     handlers: &BTreeMap<HandlerId, Shown>,
     standing: &BTreeMap<HandlerId, (String, String)>,
-) -> Result<BTreeMap<HandlerId, Written>> {
+    fresh: &HashSet<BlockId>,
+) -> Result<(BTreeMap<HandlerId, Written>, usize)> {
     let mut traces = Traces::new();
     let mut pins: BTreeSet<&PinKey> = BTreeSet::new();
     for shown in handlers.values() {
@@ -165,7 +172,17 @@ pub async fn write(
         }
         pins.extend(&shown.pins);
     }
-    let mut parts = rows::of_traces(&desk.blocks, spans, &traces).await?;
+    let etags = standing.iter().map(|(handler, (_, etag))| (handler.clone(), etag.clone())).collect();
+    let carried = super::standing::of(&desk.store, &etags, &traces).await?;
+    let mut wanted = rows::wanted(spans, &traces);
+    for (block, traces) in &mut wanted {
+        traces.retain(|trace| fresh.contains(&block.id()) || !carried.contains_key(trace));
+    }
+    wanted.retain(|(_, traces)| !traces.is_empty());
+    let mut parts = rows::of_parts(&desk.blocks, wanted).await?;
+    for (trace, rows) in carried {
+        parts.entry(trace).or_default().push(rows);
+    }
     for (trace, rows) in pinned(desk, pins).await? {
         parts.entry(trace).or_default().push(rows);
     }
@@ -179,7 +196,7 @@ pub async fn write(
     let alone = stream::iter(&large).map(|trace| {
         let (fragments, trace) = (Arc::clone(&fragments), *trace);
         async move {
-            let body = crate::task::cpu(move || document(fragments.get(&trace).into_iter(), &[])).await?;
+            let body = crate::task::cpu(move || document(fragments.get(&trace).into_iter(), Beside::default())).await?;
             fence.allows_write()?;
             desk.store.overwrite(&Key::Site(SiteKey::Trace(trace)), body).await?;
             Result::<()>::Ok(())
@@ -189,13 +206,16 @@ pub async fn write(
 
     let documents = stream::iter(handlers).map(|(handler, shown)| {
         let fragments = Arc::clone(&fragments);
-        let (mut own, mut apart) = (Vec::new(), Vec::new());
-        for trace in shown.traces.keys() {
-            if large.contains(trace) { apart.push(*trace) } else { own.push(*trace) }
-        }
+        let (apart, own): (Vec<TraceId>, Vec<TraceId>) = shown.traces.keys().partition(|trace| large.contains(trace));
+        // Of those that stand alone nothing is carried over.
+        let looked_in = own.iter().filter_map(|trace| traces.get_key_value(trace));
+        let beside = Beside {
+            received: Vec::new(),
+            large: apart.iter().map(ToString::to_string).collect(),
+            looked_in: looked_in.map(|(trace, window)| (trace.to_string(), [window.first, window.last])).collect(),
+        };
         async move {
-            let named = apart.clone();
-            let body = crate::task::cpu(move || document(own.iter().filter_map(|trace| fragments.get(trace)), &named));
+            let body = crate::task::cpu(move || document(own.iter().filter_map(|trace| fragments.get(trace)), beside));
             let body = body.await.context_with(|| format!("write the traces of {handler}"))?;
             let hash = format!("{:016x}", xxh3_64(&body));
             let stands = standing.get(handler).filter(|(body, _)| *body == hash);
@@ -210,7 +230,8 @@ pub async fn write(
             Result::<_>::Ok((handler.clone(), Written { body: hash, etag, large: apart, bytes }))
         }
     });
-    documents.buffer_unordered(AT_A_TIME).try_collect().await
+    let written = documents.buffer_unordered(AT_A_TIME).try_collect().await?;
+    Ok((written, fragments.values().map(|fragment| fragment.elements.len()).sum()))
 }
 
 /// The rows in pins. One that is damaged shows less, with a warning; one that is gone means "list again".
