@@ -356,7 +356,8 @@ pub struct PartRow {
     pub inputs: String,
     /// The etag of its summary.
     pub summary_etag: String,
-    /// A hash of the names of the traces (and their pins) that its `traces.json.gz` shows.
+    /// A hash of the names of the traces (with the hours in which they are looked for, and their pins) that its
+    /// `traces.json.gz` shows.
     pub traces: String,
     /// A hash of its bytes: compaction moves rows to new blocks without changing them.
     pub traces_body: String,

@@ -151,8 +151,7 @@ impl Work<'_> {
         let before: BTreeMap<&HandlerId, &PartRow> =
             self.before.into_iter().flat_map(|part| &part.handlers).map(|line| (&line.row.id, line)).collect();
 
-        let traces: BTreeMap<HandlerId, Shown> =
-            shown.iter().map(|(id, known)| ((*id).clone(), Shown::of(known, self.keep_last(id)))).collect();
+        let traces = traces::shown(shown.iter().map(|(id, known)| (*id, *known, self.keep_last(id))));
         let stale_traces = self.stale_traces(&traces, &before).await?;
         let mut lines: BTreeMap<HandlerId, PartRow> = BTreeMap::new();
         let mut todo: Vec<(HandlerId, bool)> = Vec::new();
@@ -290,9 +289,7 @@ impl Work<'_> {
                 line.traces == shown.hash() && self.ground.stands(&SiteKey::Traces(id.clone()), &line.traces_etag)
             });
             if as_written {
-                for (trace, window) in &shown.traces {
-                    same.entry(*trace).and_modify(|known| *known = known.join(*window)).or_insert(*window);
-                }
+                same.extend(&shown.traces);
             } else {
                 stale.insert(id.clone());
             }

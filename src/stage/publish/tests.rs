@@ -1,9 +1,11 @@
 //! Pages on a simulated store: what is written, what is not written again, what never appears.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::document::{Handlers, NotFound, Part, Summary};
 use crate::handler::catalogue::ExplicitRoute;
@@ -46,12 +48,15 @@ fn summary(world: &World, part: &str) -> Summary {
     world.site(&format!("site/handlers/{id}/summary.json"))
 }
 
+/// A document of traces.
+fn document(world: &World, path: &str) -> serde_json::Value {
+    let stored = world.bucket.read(path).unwrap();
+    serde_json::from_reader(flate2::read::MultiGzDecoder::new(&stored.body[..])).unwrap()
+}
+
 /// The trace ids in a handler's document of traces, and how many spans it has.
 fn traces(world: &World, id: &HandlerId) -> (BTreeSet<String>, usize) {
-    let stored = world.bucket.read(&format!("site/handlers/{id}/traces.json.gz")).unwrap();
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(&stored.body[..]).read_to_string(&mut text).unwrap();
-    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let document = document(world, &format!("site/handlers/{id}/traces.json.gz"));
     let resources = document["resourceSpans"].as_array().unwrap().iter();
     let scopes = resources.flat_map(|resource| resource["scopeSpans"].as_array().unwrap());
     let spans: Vec<_> = scopes.flat_map(|scope| scope["spans"].as_array().unwrap().clone()).collect();
@@ -226,6 +231,60 @@ async fn a_trace_is_looked_for_again_in_hours_that_nobody_looked_into() {
     world.take_in().await;
     world.publish().await;
     assert_eq!(traces(&world, &id).1, 9 * 2 + 3);
+}
+
+/// The spans in the documents of all handlers, as they are written.
+fn all_spans(world: &World) -> BTreeSet<(String, String)> {
+    let documents = world.bucket.paths("site/handlers/").into_iter().filter(|path| path.ends_with("/traces.json.gz"));
+    let spans = documents.flat_map(|path| {
+        let document = document(world, &path);
+        let resources = document["resourceSpans"].as_array().unwrap().clone();
+        let scopes = resources.into_iter().flat_map(|resource| resource["scopeSpans"].as_array().unwrap().clone());
+        let spans = scopes.flat_map(|scope| scope["spans"].as_array().unwrap().clone());
+        spans.map(|span| (path.clone(), span.to_string())).collect::<Vec<_>>()
+    });
+    spans.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_were_made_bit_by_bit_have_what_pages_made_at_once_have() {
+    for seed in 0..40 {
+        let mut chance = StdRng::seed_from_u64(seed);
+        let mut world = World::new();
+        world.settings.keep_last = 3;
+        world.settings.shards = crate::farm::settings::Timeline::always(1 + u16::from(seed % 2 == 1));
+        for round in 0..6 {
+            let count = chance.random_range(1..8);
+            let spans = (0..count).map(|number| {
+                let (trace, hours) = (chance.random_range(1..12), chance.random_range(0..5));
+                let start = START - hours * 60 * MINUTE + chance.random_range(0..20 * MINUTE);
+                let route = ["/a", "/b"][chance.random_range(0..2)];
+                let duration = chance.random_range(1..3 * 60 * MINUTE);
+                let span = round * 10 + number + 1;
+                match chance.random_range(0..2) {
+                    0 => Sent { duration, ..Sent::request(trace, span, route, start) },
+                    _ => Sent::inner(trace, span, 1, "db", start),
+                }
+            });
+            world.send(&format!("{round}"), &spans.collect::<Vec<_>>());
+            if chance.random_bool(0.5) {
+                world.take_in().await;
+            } else {
+                world.sleep(61).await;
+                let at = world.desk().await;
+                clean(crate::stage::index::run(&at.desk, &at.round).await.unwrap());
+            }
+            world.publish().await;
+        }
+        let bit_by_bit = all_spans(&world);
+        let at = world.desk().await;
+        publish::rebuild(&at.desk.store).await.unwrap();
+        world.publish().await;
+        let at_once = all_spans(&world);
+        assert!(!at_once.is_empty());
+        let missing: Vec<_> = at_once.difference(&bit_by_bit).collect();
+        assert!(missing.is_empty(), "seed {seed}: {missing:#?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@
 //! {"resourceSpans":[…],"tracefarm":{"received":[…],"large":["<trace id>"],"looked_in":{"<trace id>":["<hour>","<hour>"]}}}
 //! ```
 //!
-//! Traces that the document had before are not read from all blocks again ([`standing`]).
+//! Traces that the document had before are not read from all blocks again ([`standing`](super::standing)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write;
@@ -55,7 +55,7 @@ pub struct Shown {
 
 impl Shown {
     /// The newest `keep_last`, the newest errors, the slowest.
-    pub fn of(known: &Handler, keep_last: usize) -> Self {
+    fn of(known: &Handler, keep_last: usize) -> Self {
         let digest = &known.digest;
         let mut traces = Traces::new();
         let mut add = |entry: &EntryRef| {
@@ -91,11 +91,27 @@ impl Shown {
         Self { traces, pins }
     }
 
-    /// What its document is made of, as a name.
+    /// What its document is made of, as a name. A trace that is looked for in other hours may have other spans.
     pub fn hash(&self) -> String {
         let pins = self.pins.iter().map(|pin| Key::Pin(pin.clone()).path());
-        super::plan::hash_of(self.traces.keys().map(ToString::to_string).chain(pins))
+        let traces = self.traces.iter().map(|(trace, window)| format!("{trace} {} {}", window.first, window.last));
+        super::plan::hash_of(traces.chain(pins))
     }
+}
+
+/// What each handler shows. A trace that several of them show is looked for wherever one of them says, so that all show
+/// the same of it, whichever of them are written together.
+pub fn shown<'k>(handlers: impl Iterator<Item = (&'k HandlerId, &'k Handler, usize)>) -> BTreeMap<HandlerId, Shown> {
+    let shown = handlers.map(|(id, known, keep_last)| (id.clone(), Shown::of(known, keep_last)));
+    let mut shown: BTreeMap<HandlerId, Shown> = shown.collect();
+    let mut joined = Traces::new();
+    for (trace, window) in shown.values().flat_map(|shown| &shown.traces) {
+        joined.entry(*trace).and_modify(|known| *known = known.join(*window)).or_insert(*window);
+    }
+    for (trace, window) in shown.values_mut().flat_map(|shown| &mut shown.traces) {
+        *window = joined.get(trace).map_or(*window, |joined| joined.join(*window));
+    }
+    shown
 }
 
 /// A trace as JSON, ready to stand in documents.
@@ -166,10 +182,9 @@ pub async fn write(
 ) -> Result<(BTreeMap<HandlerId, Written>, usize)> {
     let mut traces = Traces::new();
     let mut pins: BTreeSet<&PinKey> = BTreeSet::new();
+    // All say the same of a trace that several show.
     for shown in handlers.values() {
-        for (trace, window) in &shown.traces {
-            traces.entry(*trace).and_modify(|known| *known = known.join(*window)).or_insert(*window);
-        }
+        traces.extend(&shown.traces);
         pins.extend(&shown.pins);
     }
     let etags = standing.iter().map(|(handler, (_, etag))| (handler.clone(), etag.clone())).collect();
