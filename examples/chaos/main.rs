@@ -42,6 +42,10 @@ struct Args {
     /// How long things happen; coming to rest takes one or two minutes more
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     time: Duration,
+    /// How long it may take until the inbox is empty: a minute until the dead are known to be dead, another for a batch
+    /// that waits for company, and then some for a slow machine
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+    rest: Duration,
     /// What happens
     #[arg(long, default_value_t = 7)]
     seed: u64,

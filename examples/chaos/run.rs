@@ -26,9 +26,6 @@ use super::{Args, Kind, progress};
 const TICK: Duration = Duration::from_millis(50);
 /// A kill that waits for somebody to have something in hand waits no longer.
 const AIMS_FOR: Duration = Duration::from_secs(10);
-/// The inbox must be empty so long after the last disturbance: a minute until the dead are known to be dead, another for
-/// a batch that waits for company, and then some for a slow machine.
-const RESTS_WITHIN: Duration = Duration::from_secs(600);
 /// How often it is looked whether there are handlers that can be renamed.
 const TRIES_EVERY: Duration = Duration::from_secs(3);
 /// How many workers are left when it comes to rest.
@@ -118,7 +115,7 @@ pub async fn run(args: &Args, clock: Clock) -> Result<News> {
     feeding.join().await?;
     let rest_began = clock.monotonic();
     let mut verdict = Verdict::default();
-    chaos.rest(&mut verdict).await?;
+    chaos.rest(args.rest, &mut verdict).await?;
     let rest_seconds = (clock.monotonic() - rest_began).as_secs();
     chaos.end().await?;
     drop(tallying);
@@ -361,7 +358,7 @@ impl Chaos {
     }
 
     /// Nothing happens any more: a few workers are left, and must empty the inbox by themselves.
-    async fn rest(&mut self, verdict: &mut Verdict) -> Result<()> {
+    async fn rest(&mut self, within: Duration, verdict: &mut Verdict) -> Result<()> {
         let began = self.clock.monotonic();
         let mut told = Duration::ZERO;
         (self.rolling, self.aims) = (Vec::new(), Vec::new());
@@ -380,7 +377,7 @@ impl Chaos {
             if is_settled && left.is_empty() && self.farm.workers.len() <= LEFT {
                 return Ok(());
             }
-            if now - began > RESTS_WITHIN {
+            if now - began > within {
                 let some: Vec<String> = left.iter().take(5).map(|object| object.key.path()).collect();
                 verdict.wrong.push(format!("{} objects stay in the inbox: {some:?} …", left.len()));
                 return Ok(());
