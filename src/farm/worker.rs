@@ -637,8 +637,13 @@ impl<'a> Shift<'a> {
             if peers.names.len().max(self.peers.names.len()) > 1 {
                 tracing::info!(rank, peers = peers.names.len(), "worker {} of {}", rank + 1, peers.names.len());
             }
+            // The heartbeat before the first place says of none: who asks is not to wait for the next.
+            let is_first = self.peers.names.is_empty();
             (self.round.rank, self.round.peers) = (rank, peers.names.len());
             self.peers = peers;
+            if is_first && let Err(report) = self.heart.beat_if_need_be_empty(&self.worker.store).await {
+                tracing::warn!(failure = told(&report), "the heartbeat failed, and is tried again");
+            }
             // Where there was nothing for me there may be something now.
             self.rested.clear();
         }

@@ -17,6 +17,7 @@ use crate::farm::record::{Backlog, Failing, Vitals};
 use crate::farm::strikes::Strike;
 use crate::farm::{Settings, slice};
 use crate::model::{HandlerId, Hour, ShardDir, Table};
+use crate::stage::expire::plan::pinned_from;
 use crate::stage::publish::document::Part;
 use crate::store::layout::{QuarantineKey, SiteKey};
 use crate::store::{Key, Listing, Object, Prefix, Stage, Store};
@@ -72,6 +73,8 @@ pub struct Status {
     pub pins: Pile,
     /// Handlers with pins.
     pub pinned_handlers: u64,
+    /// From when on the newest traces of the oldest hour are pinned; none if nothing is indexed.
+    pub pins_from: Option<Timestamp>,
     /// What waits in an inbox that is kept, as a worker has told; without one everything in the inbox waits.
     pub backlog: Option<Backlog>,
     /// Input that could not be read, by reason.
@@ -196,6 +199,15 @@ pub struct Slice {
     pub shards: Option<(u16, u16)>,
 }
 
+impl Worker {
+    /// Whether it has no place among its peers though it has had the time to find one at `now`; programs that do not say
+    /// have one.
+    pub fn is_kept_out(&self, now: Timestamp) -> bool {
+        let waited = now.duration_since(self.started.unwrap_or(now));
+        self.vitals.as_ref().is_some_and(|vitals| vitals.rank.is_none()) && waited > WAITS_FOR_A_PLACE
+    }
+}
+
 impl Slice {
     /// That of the `rank`th of so many peers; none if there is no such.
     pub fn of(rank: usize, peers: usize, shards: u16) -> Option<Self> {
@@ -269,6 +281,8 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
         *versions.entry(worker.version.clone().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
     }
     let today = today(&workers, now);
+    let oldest_entries = tables.iter().filter(|blocks| blocks.table == Table::Entries.to_string());
+    let oldest_entries = oldest_entries.filter_map(|blocks| blocks.oldest).min();
     let site = Key::Site(SiteKey::Handlers);
     let mut status = Status {
         store: reader.store.url().to_owned(),
@@ -278,6 +292,7 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
         tables,
         pins: Pile::of(latest.objects.iter(), now),
         pinned_handlers,
+        pins_from: oldest_entries.map(|hour| pinned_from(&reader.settings, hour)),
         quarantine,
         damaged_blocks,
         forgetting,
@@ -472,8 +487,7 @@ fn warnings(status: &Status) -> Vec<String> {
                 worker.name, vitals.failing_cycles
             ));
         }
-        let started = worker.started.unwrap_or(status.time);
-        if vitals.rank.is_none() && status.time.duration_since(started) > WAITS_FOR_A_PLACE {
+        if worker.is_kept_out(status.time) {
             warnings.push(format!(
                 "{} has no place among the workers: another one has its name (--name), or --peers does not know it.",
                 worker.name

@@ -410,6 +410,32 @@ test("the farm's page says who works, what waits and what could not be read, and
   assert.deepEqual(await texts(page, ".slice"), ["a", "b"]);
   assert.match(await page.locator(".tiles").innerText(), /Waiting\s+12 5 MB, the oldest 1 min 35 s/);
   await page.getByRole("table", { name: "Quarantine" }).getByText("truncated", { exact: true }).waitFor();
+
+  // Who has just begun has no place yet; who has none much later is kept out; an old program does not say.
+  const written = Date.parse("2026-11-22T14:00:00Z");
+  const unplaced = {
+    ...worker,
+    alive: true,
+    slice: null,
+    vitals: { ...worker.vitals, rank: null, peers: 0, stage: null },
+  };
+  const young = {
+    ...told,
+    written_ms: written,
+    workers: [
+      { ...unplaced, name: "new", started: "2026-11-22T13:59:50Z" },
+      { ...unplaced, name: "out", started: "2026-11-22T13:00:00Z" },
+      { ...unplaced, name: "old", vitals: null },
+    ],
+  };
+  await page.unroute("**/farm.json");
+  await page.route("**/farm.json", (route) => route.fulfill({ json: young }));
+  await page.reload();
+  await workers.getByText("starting").first().waitFor();
+  const places = (/** @type {string} */ name) => workers.getByRole("row", { name }).locator("td, th").allInnerTexts();
+  assert.deepEqual((await places("new")).slice(1, 4), ["starting", "starting", "starting"]);
+  assert.deepEqual((await places("out")).slice(1, 4), ["no place", "no place", "no place"]);
+  assert.deepEqual((await places("old")).slice(1, 4), ["resting", "–", "–"]);
   await done();
 });
 

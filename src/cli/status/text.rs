@@ -1,5 +1,7 @@
 //! The status for people: what needs one first, and never more than fits a mind.
 
+use jiff::Timestamp;
+
 use crate::cli::out::{self, Column};
 use crate::query::status::{Blocks, Pile, Slice, Status, Worker};
 
@@ -33,9 +35,8 @@ pub(super) fn text(status: &Status, screen: &Screen) -> String {
     for table in &status.tables {
         line(&table.table, &blocks(table));
     }
-    line("latest", &format!("{} of {} handlers", pile(&status.pins), status.pinned_handlers));
-    let published = status.published.map_or_else(|| "never".to_owned(), |time| time.strftime("%F %T").to_string());
-    line("published", &published);
+    line("latest", &latest(status));
+    line("published", &published(status));
     if status.forgetting > 0 {
         line("forgetting", &out::counted(status.forgetting, "trace"));
     }
@@ -128,7 +129,7 @@ fn workers(status: &Status) -> String {
         let vitals = worker.vitals.clone().unwrap_or_default();
         let mut row = vec![
             worker.name.clone(),
-            vitals.rank.map_or_else(|| "-".to_owned(), |rank| format!("{}/{}", rank + 1, vitals.peers)),
+            place(worker, status.time),
             worker.slice.as_ref().map_or_else(|| "-".to_owned(), |slice| part(slice, vitals.peers <= shards)),
             vitals.stage.unwrap_or_else(|| "-".to_owned()),
             out::count(vitals.objects),
@@ -156,6 +157,42 @@ fn workers(status: &Status) -> String {
         text += &format!("{more}, which do as well or better\n");
     }
     text
+}
+
+/// The pinned traces. That there are none is as it should be for days, which is said.
+fn latest(status: &Status) -> String {
+    match status.pins_from {
+        _ if status.pins.objects > 0 => {
+            let handlers = out::counted(status.pinned_handlers, "handler");
+            format!("{} of {handlers}", pile(&status.pins))
+        }
+        None => "none: nothing has been indexed yet".to_owned(),
+        Some(from) => {
+            let (tense, looks) =
+                if from > status.time { ("from", " on") } else { ("due since", "; a worker looks every hour") };
+            let from = from.strftime("%F %H:%M");
+            format!("none yet: each handler's newest traces are copied there before they expire, {tense} {from}{looks}")
+        }
+    }
+}
+
+/// When pages were written last, or why they were not.
+fn published(status: &Status) -> String {
+    match status.published {
+        Some(time) => time.strftime("%F %T").to_string(),
+        None if status.living().next().is_none() => "never: no worker is alive".to_owned(),
+        None => "not yet: workers index what waits before, for five minutes at most".to_owned(),
+    }
+}
+
+/// A worker's rank among its peers; until it has one, why not.
+fn place(worker: &Worker, now: Timestamp) -> String {
+    match worker.vitals.as_ref().map(|vitals| (vitals.rank, vitals.peers)) {
+        None => "-".to_owned(),
+        Some((Some(rank), peers)) => format!("{}/{peers}", rank + 1),
+        Some((None, _)) if worker.is_kept_out(now) => "none".to_owned(),
+        Some((None, _)) => "starting".to_owned(),
+    }
 }
 
 /// By shards where each worker has some, else by weight: lists are divided all the same.

@@ -89,6 +89,24 @@ async fn what_comes_after_once_began_is_left_so_that_it_ends() {
     assert!(summary.objects >= 1 && !bucket.paths("inbox/").is_empty(), "{summary}");
 }
 
+/// The first heartbeat comes before the place is known, the second only 15 s later: pages are written between.
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_tells_a_workers_first_place_at_once() {
+    let bucket = bucket();
+    let stop = CancellationToken::new();
+    let looping = worker(calm(&bucket), &bucket, |_| {});
+    let (summary, ()) = tokio::join!(looping.run(&stop), async {
+        bucket.clock().sleep(Duration::from_secs(5)).await;
+        let heartbeat = bucket.read(&bucket.paths("farm/workers/")[0]).unwrap();
+        let says: Heartbeat = serde_json::from_slice(&heartbeat.body).unwrap();
+        assert_eq!(says.vitals.map(|vitals| (vitals.rank, vitals.peers)), Some((Some(0), 1)));
+        let farm: serde_json::Value = serde_json::from_slice(&bucket.read("site/farm.json").unwrap().body).unwrap();
+        assert_eq!(farm["workers"][0]["slice"]["until"], 1.0, "{farm:#}");
+        stop.cancel();
+    });
+    summary.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_is_stopped_removes_its_heartbeat_and_ends() {
     let bucket = bucket();

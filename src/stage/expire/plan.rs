@@ -59,15 +59,14 @@ impl Horizon<'_> {
     /// all of its rows were received, so one whose last-modified is older than `keep_for` holds only such rows. Their
     /// footers and statistics need not be read for that; a merge makes a block younger only when newer rows join it.
     pub fn is_past(&self, hour: Hour, modified: Timestamp) -> bool {
-        self.expires(hour, modified) <= self.reach()
+        expires(self.settings, hour, modified) <= self.reach()
     }
 
     /// Whether the newest traces of `hour` are to be pinned: it, or a neighbour whose spans may not go before its
     /// entries are covered, will be past within [`AHEAD`]. The hour without times always is: what is in it belongs to
     /// traces of any hour.
     pub fn is_near(&self, hour: Hour) -> bool {
-        let near = |hour: Hour| self.expires(hour, Timestamp::MAX) <= saturating_add(self.reach(), AHEAD);
-        hour == Hour::EPOCH || [hour.previous(), hour, hour.next()].into_iter().any(near)
+        hour == Hour::EPOCH || pinned_from(self.settings, hour) <= self.reach()
     }
 
     /// Whether a block may be deleted as far as time goes: it is past, and older than the grace (somebody may be writing
@@ -76,15 +75,22 @@ impl Horizon<'_> {
         self.is_past(hour, modified) && has_stood(modified, self.now, self.grace)
     }
 
-    fn expires(&self, hour: Hour, modified: Timestamp) -> Timestamp {
-        let (hour, from) = if hour == Hour::EPOCH { (Hour::of(modified), modified) } else { (hour, hour.end()) };
-        let keep_for = SignedDuration::try_from(self.settings.keep_for.at(hour).0).unwrap_or(SignedDuration::MAX);
-        saturating_add(from, keep_for)
-    }
-
     fn reach(&self) -> Timestamp {
         saturating_add(self.now, -self.backlog.clamp(SignedDuration::ZERO, LONGEST_BACKLOG))
     }
+}
+
+/// From when on the newest traces of `hour` are pinned ([`Horizon::is_near`]), unless a backlog holds expiry up.
+pub fn pinned_from(settings: &Settings, hour: Hour) -> Timestamp {
+    let hours = [hour.previous(), hour, hour.next()];
+    let first = hours.into_iter().map(|hour| expires(settings, hour, Timestamp::MAX)).min();
+    saturating_add(first.unwrap_or(Timestamp::MAX), -AHEAD)
+}
+
+fn expires(settings: &Settings, hour: Hour, modified: Timestamp) -> Timestamp {
+    let (hour, from) = if hour == Hour::EPOCH { (Hour::of(modified), modified) } else { (hour, hour.end()) };
+    let keep_for = SignedDuration::try_from(settings.keep_for.at(hour).0).unwrap_or(SignedDuration::MAX);
+    saturating_add(from, keep_for)
 }
 
 fn saturating_add(time: Timestamp, more: SignedDuration) -> Timestamp {

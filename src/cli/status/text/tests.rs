@@ -19,6 +19,7 @@ fn status(workers: Vec<Worker>) -> Status {
         tables: Vec::new(),
         pins: Pile::default(),
         pinned_handlers: 0,
+        pins_from: None,
         quarantine: BTreeMap::new(),
         damaged_blocks: Vec::new(),
         forgetting: 0,
@@ -66,8 +67,8 @@ fn one_worker_is_a_few_lines() {
     s3://traces  2026-11-22 14:30:00
 
     inbox       1,234 (5.0 MiB, the oldest 2 min)
-    latest      none of 0 handlers
-    published   never
+    latest      none: nothing has been indexed yet
+    published   not yet: workers index what waits before, for five minutes at most
     today       12,345 requests, $0.060000 at list price
 
     WORKER   RANK  PART  STAGE  INDEXED  FAIL     MEMORY  SEEN
@@ -109,8 +110,8 @@ fn of_forty_workers_those_that_need_somebody_are_shown() {
     s3://traces  2026-11-22 14:30:00
 
     inbox       1,234 (5.0 MiB, the oldest 2 min)
-    latest      none of 0 handlers
-    published   never
+    latest      none: nothing has been indexed yet
+    published   not yet: workers index what waits before, for five minutes at most
     today       12,345 requests, $0.060000 at list price
     quarantine  truncated: 2 (100 B, the oldest 25 h)
                 quarantine/truncated/x.json@1.error.json
@@ -141,4 +142,34 @@ fn of_forty_workers_those_that_need_somebody_are_shown() {
     !           farm-20 has failed 4 cycles in a row and gives up after 10: see its
                 log.
     ");
+}
+
+#[test]
+fn what_a_young_store_lacks_is_told_with_when_it_comes() {
+    let mut status = status(vec![worker(0, 1)]);
+    let vitals = status.workers[0].vitals.as_mut().unwrap();
+    vitals.rank = None;
+    status.workers[0].started = Some("2026-11-22T14:29:50Z".parse().unwrap());
+    status.pins_from = Some("2026-11-29T07:00:00Z".parse().unwrap());
+    let young = shown(&status);
+    let told = |text: &str, wanted: &str| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains(wanted), "{text}");
+    };
+    told(
+        &young,
+        "latest none yet: each handler's newest traces are copied there before they expire, from 2026-11-29 07:00 on",
+    );
+    told(&young, "published not yet: workers index what waits before");
+    told(&young, "farm-00 starting");
+
+    // The same an eternity later: what should have come has not.
+    status.time = "2026-11-29T09:00:00Z".parse().unwrap();
+    let old = shown(&status);
+    told(&old, "due since 2026-11-29 07:00; a worker looks every hour");
+    told(&old, "farm-00 none");
+    status.workers.clear();
+    told(&shown(&status), "published never: no worker is alive");
+    (status.pins.objects, status.pinned_handlers) = (7, 1);
+    told(&shown(&status), "latest 7 (0 B) of 1 handler");
 }

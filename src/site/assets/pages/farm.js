@@ -16,6 +16,9 @@ import { command, message } from "./message.js";
 /** A worker that writes a little late is none that is gone. */
 const PATIENCE = 1.5;
 
+/** So long after its start a worker may have no place yet. */
+const STARTS_MS = 90_000;
+
 /**
  * @param {Route} _route
  * @param {AbortSignal} signal
@@ -66,7 +69,7 @@ function shown(body) {
     ),
     tiles(body, alive),
     slices(alive),
-    workers(body.workers),
+    workers(body.workers, body.written_ms),
     failures(alive),
     quarantine(body),
   ];
@@ -132,8 +135,18 @@ function places({ from, until, shards }) {
   return `${part}, pages of ${shards[0] === shards[1] ? `shard ${shards[0]}` : `shards ${shards[0]} to ${shards[1]}`}`;
 }
 
-/** @param {Worker[]} all */
-function workers(all) {
+/**
+ * What a worker without a place does instead; older programs do not say.
+ * @param {Worker} worker
+ * @param {number} written when it was told
+ */
+function unplaced({ alive, started, vitals }, written) {
+  if (!alive || !vitals || vitals.rank !== null) return NOTHING;
+  return started && written - Date.parse(started) > STARTS_MS ? "no place" : "starting";
+}
+
+/** @param {Worker[]} all @param {number} written when it was told */
+function workers(all, written) {
   if (all.length === 0) return section("Workers", el("p", { class: "muted" }, "None has ever written a heartbeat."));
   const order = [...all].sort(
     (a, b) => Number(b.alive) - Number(a.alive) || (a.vitals?.rank ?? 1e9) - (b.vitals?.rank ?? 1e9),
@@ -146,11 +159,11 @@ function workers(all) {
       [worker.name],
       [
         worker.alive
-          ? (vitals?.stage ?? "resting")
+          ? (vitals?.stage ?? (vitals?.rank === null ? unplaced(worker, written) : "resting"))
           : el("span", { class: "muted" }, `gone for ${duration(worker.seen_seconds * 1000)}`),
       ],
-      [rank === null ? NOTHING : `${rank + 1} of ${vitals?.peers ?? "?"}`],
-      [worker.slice ? places(worker.slice) : NOTHING],
+      [rank === null ? unplaced(worker, written) : `${rank + 1} of ${vitals?.peers ?? "?"}`],
+      [worker.slice ? places(worker.slice) : unplaced(worker, written)],
       [count(worker.in_hand)],
       [vitals ? count(vitals.spans) : NOTHING],
       [el("span", { class: failing > 0 ? "bad" : "muted" }, count(failing))],
