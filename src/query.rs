@@ -14,6 +14,7 @@ pub mod operations;
 pub mod pin;
 pub mod rows;
 pub mod search;
+pub mod skipped;
 pub mod spans;
 pub mod status;
 pub mod trace;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::skipped::Skipped;
 use crate::clock::Clock;
 use crate::error::{Result, is_not_found};
 use crate::farm::Settings;
@@ -56,6 +58,8 @@ pub struct Reader {
     pub settings: Arc<Settings>,
     /// The newest catalogue, and its number.
     pub catalogue: Arc<(u64, Catalogue)>,
+    /// What queries have left out.
+    pub skipped: Skipped,
 }
 
 impl From<&Desk> for Reader {
@@ -66,6 +70,7 @@ impl From<&Desk> for Reader {
             clock: desk.clock.clone(),
             settings: Arc::clone(&desk.settings),
             catalogue: Arc::clone(&desk.catalogue),
+            skipped: Skipped::default(),
         }
     }
 }
@@ -81,12 +86,15 @@ impl Reader {
     pub async fn with_blocks(store: Store, clock: Clock, blocks: Blocks) -> Result<Self> {
         let (_, settings) = Settings::load(&store).await?;
         let catalogue = Catalogue::load(&store).await?;
-        Ok(Self { store, blocks, clock, settings: Arc::new(settings), catalogue: Arc::new(catalogue) })
+        let (settings, catalogue) = (Arc::new(settings), Arc::new(catalogue));
+        Ok(Self { store, blocks, clock, settings, catalogue, skipped: Skipped::default() })
     }
 
-    /// Lists blocks and reads their footers.
+    /// Lists blocks and reads their footers. Those that cannot be read are left out, which [`Reader::skipped`] tells.
     pub async fn view(&self, scope: &Scope) -> Result<View> {
-        View::list(&self.blocks, &self.store, &self.clock, scope).await
+        let view = View::list(&self.blocks, &self.store, &self.clock, scope).await?;
+        self.skipped.note(&view.damaged);
+        Ok(view)
     }
 
     /// Every number of shards that ever counted, and so may stand in a key.

@@ -698,6 +698,63 @@ fn what_fails_is_logged_once_and_told_in_a_sentence() {
     assert!(log.contains("/api/trace/") && log.contains("spans/"), "{log}");
 }
 
+/// A block whose footer cannot be read is left out of answers: they say so, and the log does once.
+#[test]
+fn what_is_in_a_block_without_a_footer_is_told_to_be_lacking() {
+    let farm = Farm::local();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/inbox");
+    farm.put(&samples).work();
+    let blocks = farm.files("spans");
+    for block in &blocks {
+        let mut bytes = std::fs::read(block).unwrap();
+        let end = bytes.len();
+        bytes[end - 200..].fill(0);
+        std::fs::write(block, bytes).unwrap();
+    }
+    let key = blocks[0].strip_prefix(farm.path()).unwrap().display().to_string();
+    let server = Server::start(farm.command(), &[]);
+    let incomplete = || {
+        let metrics = server.get("/metrics").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("tracefarm_incomplete_answers_total "));
+        line.unwrap_or_else(|| panic!("{metrics}")).parse::<u32>().unwrap()
+    };
+    assert_eq!(incomplete(), 0);
+    let (told, id) = ("cannot be read, and what is in", SAMPLES.1.trace_ids().into_iter().next().unwrap());
+    for (target, status) in [
+        (format!("/api/trace/{id}"), 404),
+        (format!("/api/traces/{id}"), 404),
+        (format!("/api/v3/traces/{id}"), 404),
+        (format!("/api/traces?traceID={id}"), 200),
+        ("/api/dependencies".to_owned(), 200),
+    ] {
+        let answer = server.get(&target);
+        assert!(answer.status == status && answer.text().contains(told), "{target}: {}", answer.text());
+    }
+    // What needs no span is whole; what looks for spans lacks some, if they are of its time.
+    let hits = server.json("/api/search?limit=3");
+    assert_eq!((hits["hits"].as_array().unwrap().len(), &hits["skipped_blocks"]), (3, &Value::Null));
+    let search = "/api/search?attr=http.request.method%3DPOST";
+    let lacking = server.json(search)["skipped_blocks"].to_string();
+    assert!(lacking.contains(&key), "{lacking}");
+    assert_eq!(server.json(&format!("{search}&since=2000-01-01&until=2000-01-02")), json!({ "hits": [] }));
+    assert_eq!(incomplete(), 6);
+    for block in &blocks {
+        let name = block.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(server.log().lines().filter(|line| line.contains(name)).count(), 1, "{}", server.log());
+    }
+
+    // A trace of which a part can be read is answered, and the answer says that there may be more.
+    let whole = Farm::local();
+    whole.put(&samples).work();
+    let sound = whole.files("spans").remove(0);
+    let newer = farm.path().join(sound.strip_prefix(whole.path()).unwrap());
+    std::fs::create_dir_all(newer.parent().unwrap()).unwrap();
+    std::fs::copy(sound, newer).unwrap();
+    let found = SAMPLES.1.trace_ids().into_iter().map(|id| server.get(&format!("/api/trace/{id}")));
+    let part = found.into_iter().find(|answer| answer.status == 200).unwrap();
+    assert_eq!(part.header("tracefarm-skipped-blocks"), Some(blocks.len().to_string().as_str()));
+}
+
 #[test]
 fn an_address_that_is_taken_and_a_store_that_is_not_there_are_mistakes() {
     let taken = SERVER.address.to_string();

@@ -10,6 +10,7 @@ use crate::error::{Mistake, Result, ResultExt};
 use crate::farm::{Settings, documents};
 use crate::handler::catalogue::Catalogue;
 use crate::query::Reader;
+use crate::query::skipped::Skipped;
 use crate::store::open::Patience;
 use crate::store::{OpenOptions, Prefix, Stage, Store};
 use crate::table::read::Blocks;
@@ -200,7 +201,8 @@ impl Session {
         let (_, settings) = Settings::load(&store).await?;
         let catalogue = documents::load_newest::<Catalogue>(&store).await?;
         let blocks = Blocks::new(store.clone(), FOOTERS_BYTES);
-        Ok(Reader { store, blocks, clock: self.clock.clone(), settings: settings.into(), catalogue: catalogue.into() })
+        let (clock, settings, catalogue) = (self.clock.clone(), settings.into(), catalogue.into());
+        Ok(Reader { store, blocks, clock, settings, catalogue, skipped: Skipped::default() })
     }
 
     /// The store's time, by the answer to a listing, moved by `--now`.

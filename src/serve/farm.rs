@@ -1,7 +1,9 @@
 //! The farm that is served: its store, what of it is kept in memory, and how much may be asked of it at once.
 
 use std::future::Future;
+use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -10,8 +12,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use super::failure::Failure;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::model::Hour;
 use crate::query::Reader;
 use crate::query::operations::{self, Known};
+use crate::query::skipped::{Lacks, Skipped};
 use crate::store::Store;
 use crate::table::read::Blocks;
 use crate::task;
@@ -43,6 +47,8 @@ struct Shared {
     operations: Kept<Arc<Known>>,
     metrics: Kept<Arc<str>>,
     queries: Arc<Semaphore>,
+    skipped: Skipped,
+    incomplete_answers: AtomicU64,
 }
 
 impl Farm {
@@ -57,6 +63,8 @@ impl Farm {
             operations: Kept::default(),
             metrics: Kept::default(),
             queries: Arc::new(Semaphore::new(QUERIES)),
+            skipped: Skipped::default(),
+            incomplete_answers: AtomicU64::new(0),
         }))
     }
 
@@ -77,20 +85,33 @@ impl Farm {
         shared.reader.get(&shared.clock, DOCUMENTS_FRESH, load).await
     }
 
-    /// Asks something of the store, on a thread for itself.
-    pub async fn query<T, F>(&self, ask: impl FnOnce(Reader) -> F + Send + 'static) -> Result<T>
+    /// Asks something of the store, on a thread for itself; the answer, and what was left out for it.
+    pub async fn query<T, F>(&self, ask: impl FnOnce(Reader) -> F + Send + 'static) -> Result<(T, Skipped)>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>>,
     {
-        let reader = self.reader().await?;
-        task::query(move || ask(reader)).await
+        let skipped = self.0.skipped.of_another_query();
+        let reader = Reader { skipped: skipped.clone(), ..self.reader().await? };
+        Ok((task::query(move || ask(reader)).await?, skipped))
+    }
+
+    /// What an answer about `hours` lacks of what was `skipped` for it; counted if it lacks something.
+    pub fn lacks(&self, skipped: &Skipped, hours: impl RangeBounds<Hour>) -> Lacks {
+        let lacks = skipped.within(hours);
+        self.0.incomplete_answers.fetch_add(u64::from(!lacks.0.is_empty()), Ordering::Relaxed);
+        lacks
+    }
+
+    /// How many answers have lacked something.
+    pub fn incomplete_answers(&self) -> u64 {
+        self.0.incomplete_answers.load(Ordering::Relaxed)
     }
 
     /// Services and operations.
     pub async fn operations(&self) -> Result<Arc<Known>> {
         let known = |reader: Reader| async move { Ok(Arc::new(operations::known(&reader, OPERATIONS_TIME).await?)) };
-        let list = || self.query(known);
+        let list = async || Ok(self.query(known).await?.0);
         self.0.operations.get(&self.0.clock, OPERATIONS_FRESH, list).await
     }
 
@@ -100,7 +121,7 @@ impl Farm {
         fresh: Duration,
         make: impl FnOnce(Reader) -> F + Send + 'static,
     ) -> Result<Arc<str>> {
-        self.0.metrics.get(&self.0.clock, fresh, || self.query(make)).await
+        self.0.metrics.get(&self.0.clock, fresh, async || Ok(self.query(make).await?.0)).await
     }
 
     /// A query's turn; it is over when this is dropped.

@@ -13,7 +13,7 @@
 //! is a choice they differ so:
 //! - A service without a name is `unknown_service`, and can be asked for by that name.
 //! - A search says under the additional key `tracefarm` what it left out: there may be traces that fit beyond the time
-//!   or size that one answer has.
+//!   or size that one answer has, or in blocks that cannot be read, which are an item of `errors`, too.
 //! - Dependencies are calls between services as their spans' kinds tell, and not every span below one of another
 //!   service; they are told by the hour, and after compaction.
 
@@ -39,6 +39,7 @@ use super::parameters::Parameters;
 use crate::error::{Result, ResultExt};
 use crate::handler::id::shown_service;
 use crate::model::{Hour, TraceId};
+use crate::query::skipped::Lacks;
 use crate::query::spans::{self, Found, Limits, Wanted};
 use crate::query::trace::{self, Lookup, Trace};
 use crate::query::{dependencies, trace::jaeger};
@@ -120,19 +121,21 @@ pub async fn trace(State(farm): State<Farm>, Path(id): Path<String>) -> Answer<R
     let id = query::trace_id(&id)?;
     let turn = farm.turn().await?;
     match found(&farm, id).await? {
-        Some(trace) => Ok(traces_json(vec![trace], &[], None, turn).await?),
-        None => Err(Failure::missing(NOT_FOUND).into()),
+        (Some(trace), lacks) => Ok(traces_json(vec![trace], &[], None, &lacks, turn).await?),
+        (None, lacks) => Err(Failure::missing(lacks.beside(NOT_FOUND)).into()),
     }
 }
 
 /// What Jaeger says of a trace that is not there.
 const NOT_FOUND: &str = "trace not found";
 
-async fn found(farm: &Farm, id: TraceId) -> Result<Option<Trace>, Failure> {
+async fn found(farm: &Farm, id: TraceId) -> Result<(Option<Trace>, Lacks), Failure> {
     let find = move |reader| async move { trace::find(&reader, id).await };
-    match farm.query(find).await.context_with(|| format!("look for {id}"))? {
-        Lookup::Found(trace) => Ok(Some(*trace)),
-        Lookup::Forgotten | Lookup::Missing => Ok(None),
+    let (lookup, skipped) = farm.query(find).await.context_with(|| format!("look for {id}"))?;
+    match lookup {
+        Lookup::Found(trace) => Ok((Some(*trace), farm.lacks(&skipped, ..))),
+        Lookup::Forgotten => Ok((None, Lacks::default())),
+        Lookup::Missing => Ok((None, farm.lacks(&skipped, ..))),
     }
 }
 
@@ -144,9 +147,11 @@ pub async fn traces(State(farm): State<Farm>, parameters: Parameters) -> Answer<
         let turn = farm.turn().await?;
         let (mut traces, mut missing) = (Vec::new(), Vec::new());
         let mut spans = 0;
-        let mut cut = None;
+        let (mut cut, mut lacks) = (None, Lacks::default());
         for id in ids.iter().take(query::MOST_IDS) {
-            match found(&farm, *id).await? {
+            let (found, lacking) = found(&farm, *id).await?;
+            lacks.0.extend(lacking.0);
+            match found {
                 Some(trace) if spans > 0 && spans + trace.rows.num_rows() > spans::ANSWER_SPANS => {
                     cut = Some(format!("an answer has at most {} spans: ask for fewer traces", spans::ANSWER_SPANS));
                     break;
@@ -161,17 +166,34 @@ pub async fn traces(State(farm): State<Farm>, parameters: Parameters) -> Answer<
         if ids.len() > query::MOST_IDS {
             cut = Some(format!("an answer has at most {} traces by id", query::MOST_IDS));
         }
-        return Ok(traces_json(traces, &missing, cut, turn).await?);
+        return Ok(traces_json(traces, &missing, cut, &lacks, turn).await?);
     }
     let wanted = query::wanted(&parameters, now)?;
     let turn = farm.turn().await?;
-    let found = searched(&farm, wanted).await?;
-    Ok(traces_json(found.traces, &[], found.cut, turn).await?)
+    let (found, lacks) = searched(&farm, wanted).await?;
+    Ok(traces_json(found.traces, &[], found.cut, &lacks, turn).await?)
 }
 
-async fn searched(farm: &Farm, wanted: Wanted) -> Result<Found, Failure> {
+async fn searched(farm: &Farm, wanted: Wanted) -> Result<(Found, Lacks), Failure> {
+    let hours = Hour::of_ns(wanted.since_ns)..=Hour::of_ns(wanted.until_ns);
     let find = |reader| async move { spans::find(&reader, &wanted, Limits::default()).await };
-    Ok(farm.query(find).await.context("search traces")?)
+    let (found, skipped) = farm.query(find).await.context("search traces")?;
+    Ok((found, farm.lacks(&skipped, hours)))
+}
+
+/// What is said beside the traces, if anything: why there may be more.
+fn remarks(cut: Option<String>, lacks: &Lacks) -> Option<Json_> {
+    let mut remarks = serde_json::Map::new();
+    remarks.extend(cut.map(|cut| ("cut".to_owned(), json!(cut))));
+    remarks.extend((!lacks.0.is_empty()).then(|| ("skipped_blocks".to_owned(), json!(lacks.0))));
+    (!remarks.is_empty()).then_some(Json_::Object(remarks))
+}
+
+/// `errors`: null where there are none.
+fn errors(missing: &[TraceId], lacks: &Lacks) -> Json_ {
+    let missing = missing.iter().map(|id| json!({ "msg": NOT_FOUND, "traceID": jaeger::shown(*id) }));
+    let errors: Vec<_> = missing.chain(lacks.sentence().map(|msg| json!({ "msg": msg }))).collect();
+    if errors.is_empty() { Json_::Null } else { json!(errors) }
 }
 
 /// What people mean by now: their own clock, moved as everything else is.
@@ -185,10 +207,9 @@ async fn traces_json(
     traces: Vec<Trace>,
     missing: &[TraceId],
     cut: Option<String>,
+    lacks: &Lacks,
     turn: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<Response, Failure> {
-    let errors: Vec<_> = missing.iter().map(|id| json!({ "msg": NOT_FOUND, "traceID": jaeger::shown(*id) })).collect();
-    let errors = if errors.is_empty() { Json_::Null } else { json!(errors) };
     let mut chunks = vec![Bytes::from_static(b"{\"data\":[")];
     for (at, trace) in traces.into_iter().enumerate() {
         let text = task::cpu(move || {
@@ -198,9 +219,9 @@ async fn traces_json(
         });
         chunks.push(text.await?.into());
     }
-    let mut end = format!("],\"total\":0,\"limit\":0,\"offset\":0,\"errors\":{errors}");
-    if let Some(cut) = cut {
-        end.push_str(&format!(",\"tracefarm\":{}", json!({ "cut": cut })));
+    let mut end = format!("],\"total\":0,\"limit\":0,\"offset\":0,\"errors\":{}", errors(missing, lacks));
+    if let Some(remarks) = remarks(cut, lacks) {
+        end.push_str(&format!(",\"tracefarm\":{remarks}"));
     }
     end.push('}');
     chunks.push(end.into());
@@ -224,11 +245,15 @@ pub async fn dependencies(State(farm): State<Farm>, parameters: Parameters) -> A
     let service = parameters.get("service");
     let _turn = farm.turn().await?;
     let hours = Hour::of(start)..=Hour::of(end);
-    let tell = |reader| async move { dependencies::between(&reader, hours).await };
-    let all = farm.query(tell).await.context("tell which service calls which")?;
+    let tell = {
+        let hours = hours.clone();
+        |reader| async move { dependencies::between(&reader, hours).await }
+    };
+    let (all, skipped) = farm.query(tell).await.context("tell which service calls which")?;
+    let errors = errors(&[], &farm.lacks(&skipped, hours));
     let links =
         all.iter().filter(|link| service.is_none_or(|service| link.caller == service || link.callee == service));
     let shown: Vec<_> =
         links.map(|link| json!({ "parent": link.caller, "child": link.callee, "callCount": link.calls })).collect();
-    Ok(Json(json!({ "data": shown, "total": 0, "limit": 0, "offset": 0, "errors": null })))
+    Ok(Json(json!({ "data": shown, "total": 0, "limit": 0, "offset": 0, "errors": errors })))
 }

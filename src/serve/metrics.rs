@@ -18,6 +18,7 @@
 //! | `tracefarm_handler_last_request_timestamp_seconds` | gauge | when the newest started |
 //! | `tracefarm_metrics_window_end_timestamp_seconds` | gauge | the end of the 60 minutes |
 //! | `tracefarm_metrics_handlers_summed` | gauge | handlers that are too many to be told apart |
+//! | `tracefarm_incomplete_answers_total` | counter | answers of this server that lack something, as blocks cannot be read |
 //!
 //! A rate per second is `tracefarm_handler_hour_requests / 3600`, the share of errors one gauge by the other, a quantile
 //! `histogram_quantile(0.95, tracefarm_handler_recent_duration_seconds_bucket)`: all without `rate()`, which would be
@@ -72,8 +73,10 @@ pub async fn metrics(State((farm, most)): State<(Farm, Most)>) -> Result<Respons
     let text = farm.metrics(FRESH, move |reader| async move {
         Ok(relisted(|| text(&reader, most)).await.context("make the metrics")?)
     });
-    let text = text.await?;
-    Ok(([(header::CONTENT_TYPE, TEXT)], text.to_string()).into_response())
+    let (text, name) = (text.await?, "tracefarm_incomplete_answers_total");
+    let help = "Answers of this server that lack something, as blocks cannot be read.";
+    let text = format!("{text}# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n", farm.incomplete_answers());
+    Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response())
 }
 
 async fn text(reader: &Reader, most: Most) -> Result<Arc<str>> {

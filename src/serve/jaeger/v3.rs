@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json_, json};
 
 use super::query::{self, nanos};
-use super::{found, operations_of, searched, service_names};
+use super::{found, operations_of, remarks, searched, service_names};
 use crate::error::Result;
 use crate::handler::id::shown_service;
 use crate::model::TraceId;
@@ -45,6 +45,9 @@ impl IntoResponse for GatewayFailure {
     }
 }
 
+/// What Jaeger says where there is none.
+const NONE_FOUND: &str = "No traces found";
+
 type Answer<T = Json<Json_>> = Result<T, GatewayFailure>;
 
 /// `/api/v3/services`
@@ -66,8 +69,8 @@ pub async fn trace(State(farm): State<Farm>, Path(id): Path<String>) -> Answer<R
     let id = trace_id(&id)?;
     let _turn = farm.turn().await?;
     match found(&farm, id).await? {
-        Some(trace) => Ok(result(vec![trace], None).await?),
-        None => Err(Failure::missing("No traces found").into()),
+        (Some(trace), lacks) => Ok(result(vec![trace], remarks(None, &lacks)).await?),
+        (None, lacks) => Err(Failure::missing(lacks.beside(NONE_FOUND)).into()),
     }
 }
 
@@ -75,20 +78,24 @@ pub async fn trace(State(farm): State<Farm>, Path(id): Path<String>) -> Answer<R
 pub async fn traces(State(farm): State<Farm>, parameters: Parameters) -> Answer<Response> {
     let wanted = wanted(&parameters)?;
     let _turn = farm.turn().await?;
-    let found = searched(&farm, wanted).await?;
+    let (found, lacks) = searched(&farm, wanted).await?;
     if found.traces.is_empty() && found.cut.is_none() {
-        return Err(Failure::missing("No traces found").into());
+        return Err(Failure::missing(lacks.beside(NONE_FOUND)).into());
     }
-    Ok(result(found.traces, found.cut).await?)
+    Ok(result(found.traces, remarks(found.cut, &lacks)).await?)
 }
 
 /// `/api/v3/trace-summaries?query.serviceName=…`
 pub async fn summaries(State(farm): State<Farm>, parameters: Parameters) -> Answer {
     let wanted = wanted(&parameters)?;
     let _turn = farm.turn().await?;
-    let found = searched(&farm, wanted).await?;
+    let (found, lacks) = searched(&farm, wanted).await?;
     let summaries = found.traces.iter().map(|trace| Ok(summary(trace)?)).collect::<Result<Vec<_>, Failure>>()?;
-    Ok(Json(json!({ "summaries": summaries })))
+    let mut answer = json!({ "summaries": summaries });
+    if let Some(remarks) = remarks(found.cut, &lacks) {
+        answer["tracefarm"] = remarks;
+    }
+    Ok(Json(answer))
 }
 
 /// Hexadecimal digits, or as protobuf's JSON has bytes.
@@ -141,12 +148,12 @@ fn wanted(parameters: &Parameters) -> Result<Wanted, Failure> {
 }
 
 /// `{"result": <OTLP/JSON>}`
-async fn result(traces: Vec<Trace>, cut: Option<String>) -> Result<Response, Failure> {
+async fn result(traces: Vec<Trace>, remarks: Option<Json_>) -> Result<Response, Failure> {
     let text = task::cpu(move || {
         let rows = traces.iter().map(|trace| trace.current(false)).collect::<Result<Vec<_>>>()?;
         let mut text = format!("{{\"result\":{}", encode::traces_data(&rows)?);
-        if let Some(cut) = cut {
-            text.push_str(&format!(",\"tracefarm\":{}", json!({ "cut": cut })));
+        if let Some(remarks) = remarks {
+            text.push_str(&format!(",\"tracefarm\":{remarks}"));
         }
         text.push('}');
         Ok(text)
