@@ -12,6 +12,11 @@
 //! keep_inbox = true
 //! memory = "1GiB"
 //!
+//! [receive]
+//! http = "0.0.0.0:4318"
+//! grpc = "none"
+//! token_file = "/etc/tracefarm/token"
+//!
 //! # The settings with which a store begins; one that has settings keeps them (`tracefarm settings set`).
 //! [settings]
 //! keep_for = "14d"
@@ -19,7 +24,9 @@
 //! redact_drop = ["http.request.header.*", "*.password"]
 //! ```
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -37,6 +44,8 @@ pub struct Config {
     pub log: Option<crate::telemetry::LogFormat>,
     /// `run`'s flags.
     pub run: RunConfig,
+    /// `receive`'s flags.
+    pub receive: ReceiveConfig,
     /// What a new store's settings are, where they are not the default.
     pub settings: toml::Table,
 }
@@ -61,6 +70,56 @@ pub struct RunConfig {
     pub health: Option<String>,
     /// `--allow-publish-command`
     pub allow_publish_command: Option<bool>,
+}
+
+/// The flags of `receive` under the same names.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiveConfig {
+    /// `--http`
+    pub http: Option<Endpoint>,
+    /// `--grpc`
+    pub grpc: Option<Endpoint>,
+    /// `--host`
+    pub host: Vec<String>,
+    /// `--allow-origin`
+    pub allow_origin: Vec<String>,
+    /// `--token-file`
+    pub token_file: Option<PathBuf>,
+    /// `--batch-time`
+    pub batch_time: Option<Span>,
+    /// `--batch-size`
+    pub batch_size: Option<ByteSize>,
+    /// `--max-request`
+    pub max_request: Option<ByteSize>,
+    /// `--memory`
+    pub memory: Option<ByteSize>,
+    /// `--health`
+    pub health: Option<String>,
+}
+
+/// Where something is taken: `HOST:PORT`, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Endpoint(pub Option<SocketAddr>);
+
+impl FromStr for Endpoint {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_| "it is HOST:PORT, or `none`")
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 impl Config {
@@ -100,6 +159,7 @@ mod tests {
             .collect();
         let config = Config::parse(&example).unwrap();
         assert_eq!(config.run.memory, Some(ByteSize::gib(1)));
+        assert_eq!((config.receive.http, config.receive.grpc), ("0.0.0.0:4318".parse().ok(), Some(Endpoint(None))));
         assert_eq!(config.settings["shards"].as_integer(), Some(4));
     }
 
@@ -110,7 +170,12 @@ mod tests {
             refused("[run]\nmemroy = '1GiB'"),
             "`run.memroy`: unknown field `memroy`, expected one of `name`, `peers`, `inbox`, `keep_inbox`, `memory`, `grace`, `health`, `allow_publish_command`"
         );
-        for (text, path) in [("[run]\nmemory = 'much'", "`run.memory`: "), ("[run]\ngrace = 10", "`run.grace`: ")] {
+        for (text, path) in [
+            ("[run]\nmemory = 'much'", "`run.memory`: "),
+            ("[run]\ngrace = 10", "`run.grace`: "),
+            ("[receive]\nhttp = '4318'", "`receive.http`: it is HOST:PORT"),
+            ("[receive]\ntoken = 'secret'", "`receive.token`: unknown field"),
+        ] {
             assert!(refused(text).starts_with(path), "{}", refused(text));
         }
         assert!(Config::parse("store = s3://x").is_err());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A worker of the program, killed with the test.
+/// A worker of the program, or another of its services, killed with the test.
 struct Worker {
     child: Child,
     logs: BufReader<std::process::ChildStderr>,
@@ -15,13 +15,17 @@ struct Worker {
 
 impl Worker {
     fn start(store: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::of(store, &[&["run"], args].concat(), env)
+    }
+
+    fn of(store: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tracefarm"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TRACEFARM_") {
                 command.env_remove(name);
             }
         }
-        command.arg("--store").arg(store).args(["--log", "json", "run"]).args(args).envs(env.iter().copied());
+        command.arg("--store").arg(store).args(["--log", "json"]).args(args).envs(env.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let logs = BufReader::new(child.stderr.take().unwrap());
         Self { child, logs }
@@ -120,34 +124,70 @@ assert len(families) > 30, len(families)
 print("read", len(families), "families")
 "#;
 
-/// As `Type=notify` with `WatchdogSec=` has it, over the socket that systemd would have made.
+/// The socket that systemd would have made, and what was said there.
+struct Systemd {
+    folder: tempfile::TempDir,
+    socket: UnixDatagram,
+    said: Vec<String>,
+}
+
+impl Systemd {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        std::fs::create_dir(folder.path().join("store")).unwrap();
+        Self { folder, socket, said: Vec::new() }
+    }
+
+    /// Starts a service as `Type=notify` with `WatchdogSec=` has it.
+    fn start(&self, args: &[&str]) -> Worker {
+        let socket = self.folder.path().join("notify");
+        let env = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
+        Worker::of(&self.folder.path().join("store"), args, &env)
+    }
+
+    /// What has been said when something that begins with `until` has.
+    fn hear(&mut self, until: &str) -> &[String] {
+        while !self.said.iter().any(|line| line.starts_with(until)) {
+            let mut message = [0; 4096];
+            let heard = self.socket.recv(&mut message);
+            let length = heard.unwrap_or_else(|error| panic!("{error} before {until}: {:?}", self.said));
+            self.said.extend(String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned));
+        }
+        &self.said
+    }
+}
+
 #[test]
 fn systemd_is_told_that_the_work_begins_goes_on_and_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&socket).unwrap();
-    systemd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut said = Vec::new();
-    let mut hear = |until: &str| {
-        while !said.iter().any(|line: &String| line.starts_with(until)) {
-            let mut message = [0; 4096];
-            let length = systemd.recv(&mut message).unwrap_or_else(|error| panic!("{error} before {until}: {said:?}"));
-            said.extend(String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned));
-        }
-        said.clone()
-    };
+    let services: [(&[&str], &str); 4] = [
+        (&["run"], "STATUS=alone; "),
+        (&["receive", "--http=127.0.0.1:0", "--grpc=none"], "STATUS=0 requests taken, 0 spans, in 0 objects"),
+        (&["serve", "--listen=127.0.0.1:0"], "STATUS=serving "),
+        (&["serve", "--listen=127.0.0.1:0", "--receive"], "STATUS=serving "),
+    ];
+    for (args, told) in services {
+        let mut systemd = Systemd::new();
+        let mut service = systemd.start(args);
+        assert_eq!(systemd.hear("READY=1"), ["READY=1"], "nothing before: {args:?}");
+        systemd.hear("WATCHDOG=1");
+        let status = systemd.hear(told);
+        assert!(status.iter().all(|line| !line.starts_with("STOPPING")), "{status:?}");
+        assert_eq!(service.terminate(), Some(0), "{args:?}");
+        systemd.hear("STOPPING=1");
+    }
+}
 
-    let store = folder.path().join("store");
-    std::fs::create_dir(&store).unwrap();
-    let env = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
-    let mut worker = Worker::start(&store, &[], &env);
-    let first = hear("READY=1");
-    assert_eq!(first, ["READY=1"], "nothing before");
-    hear("WATCHDOG=1");
-    let status = hear("STATUS=alone; ");
-    assert!(status.iter().all(|line| !line.starts_with("STOPPING")), "{status:?}");
-    assert_eq!(worker.terminate(), Some(0));
-    hear("STOPPING=1");
+/// What cannot begin is not ready.
+#[test]
+fn systemd_is_not_told_that_a_receiver_without_a_store_is_ready() {
+    let systemd = Systemd::new();
+    std::fs::write(systemd.folder.path().join("store/file"), "").unwrap();
+    let mut service = systemd.start(&["--store", "store/file", "receive", "--http=127.0.0.1:0", "--grpc=none"]);
+    assert_ne!(service.child.wait().unwrap().code(), Some(0));
+    systemd.socket.set_nonblocking(true).unwrap();
+    assert!(systemd.socket.recv(&mut [0; 64]).is_err(), "nothing was said");
 }
 
 #[test]

@@ -796,6 +796,48 @@ fn ten_thousand_requests_at_once_are_taken_or_put_off() {
     assert_eq!(receiver.post(JSON, &[], &json(0..1)).status, 200, "it goes on");
 }
 
+/// A flag wins over its variable, that over the file, that over what is usual.
+#[test]
+fn a_receiver_takes_what_the_configuration_file_says() {
+    let (farm, folder) = (Farm::local(), tempfile::tempdir().unwrap());
+    let (file, token) = (folder.path().join("tracefarm.toml"), folder.path().join("token"));
+    std::fs::write(&token, "the one of the file\n").unwrap();
+    let config = format!(
+        "[receive]\nhttp = '127.0.0.1:1'\ngrpc = 'none'\ntoken_file = {token:?}\nmax_request = '1KiB'\nmemory = '1MiB'\n\
+         batch_time = '1ms'\nhost = ['traces.example']\nallow_origin = ['https://shop.example']\n"
+    );
+    std::fs::write(&file, config).unwrap();
+    let mut command = farm.command();
+    command.env("TRACEFARM_CONFIG", &file);
+    let receiver = Receiver::start(command, &[]);
+    let request = |token: &str, host: &str, bytes: usize| {
+        let body = "x".repeat(bytes);
+        let head =
+            format!("POST /v1/traces HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nconnection: close");
+        let head = format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {bytes}\r\n\r\n{body}");
+        receiver.raw(head.as_bytes()).status
+    };
+    assert_eq!(request("another", "localhost", 1), 401);
+    assert_eq!(request("the one of the file", "localhost", 1), 400, "that is no request");
+    assert_eq!(request("the one of the file", "traces.example", 1), 400);
+    assert_eq!(request("the one of the file", "elsewhere.example", 1), 421);
+    assert_eq!(request("the one of the file", "localhost", 2_000), 413);
+
+    let ended = |content: &str, args: &[&str]| {
+        std::fs::write(&file, content).unwrap();
+        let output = farm.command().arg("--config").arg(&file).arg("receive").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = ended("[receive]\nhttp = 'none'\ngrpc = 'none'", &[]);
+    assert!(code == Some(2) && said.contains("there is nothing to receive"), "{said}");
+    let (code, said) = ended("[receive]\nmemory = '1GiB'\nhttp = '127.0.0.1:0'", &["--memory=1MiB", "--grpc=none"]);
+    assert!(code == Some(2) && said.contains("--memory must hold"), "a flag wins: {said}");
+    for wrong in ["htpt = '127.0.0.1:0'", "http = 4318", "batch_time = 'soon'", "allow_origin = ['*']"] {
+        let (code, said) = ended(&format!("[receive]\n{wrong}"), &[]);
+        assert!(code == Some(2) && said.contains("receive.") && said.lines().count() == 1, "{wrong}: {said}");
+    }
+}
+
 #[test]
 fn a_server_of_pages_takes_traces_if_it_is_told_to() {
     let farm = Farm::local();

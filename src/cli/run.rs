@@ -146,7 +146,8 @@ impl Args {
 pub async fn work(worker: Worker, output: out::Output) -> Result<Exit> {
     let stop = CancellationToken::new();
     let signals = task::spawn(stopped_by_signals(stop.clone()));
-    let telling = task::spawn(systemd::tell(worker.record().clone(), worker.clock().clone(), stop.clone()));
+    let service = systemd::OfWorker { record: worker.record().clone(), clock: worker.clock().clone() };
+    let telling = task::spawn(systemd::tell(service, worker.clock().clone(), stop.clone()));
     let once = worker.runs_once();
     let outcome = worker.run(&stop).await;
     drop((signals, telling));

@@ -1,6 +1,6 @@
 //! `tracefarm serve`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -11,6 +11,7 @@ use super::run::stopped_by_signals;
 use super::{Exit, Session, out};
 use crate::error::{Mistake, Result, ResultExt};
 use crate::farm::Settings;
+use crate::farm::health::systemd;
 use crate::receive::{self, Receiver};
 use crate::serve::farm::Farm;
 use crate::serve::guard::{self, Token};
@@ -68,9 +69,10 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The token, read.
-    pub fn token(&self) -> Result<Option<Token>, Mistake> {
-        let read = self.token_file.as_ref().map(|path| {
+    /// The token, read; where none is named here that of the configuration `file`.
+    pub fn token(&self, file: Option<&Path>) -> Result<Option<Token>, Mistake> {
+        let file = file.filter(|_| self.token.is_none());
+        let read = self.token_file.as_deref().or(file).map(|path| {
             std::fs::read_to_string(path)
                 .map_err(|error| Mistake(format!("cannot read the token in {}: {error}", path.display())))
         });
@@ -99,7 +101,7 @@ impl Args {
         let store = store.for_stage(Stage::Read);
         // What cannot be read at all is told now, and not to the first who asks.
         Settings::load(&store).await?;
-        let token = self.secret.token()?;
+        let token = self.secret.token(None)?;
         let is_open = token.is_none() && !self.listen.address.ip().is_loopback();
         let listener = self.listen.bind().await?;
         let address = listener.local_addr().context("tell where the server listens")?;
@@ -121,6 +123,7 @@ impl Args {
         if is_open {
             tracing::warn!(%address, "whoever reaches this address can read every trace: --token-file asks for a token");
         }
+        let telling = task::spawn(systemd::tell(farm.clone(), session.clock.clone(), stop.clone()));
         out::print(&format!("Serving {} at http://{address}/", farm.store().url()))?;
         let limits = listen::Limits::default();
         let serving = listen::serve(listener, Speaks::Http1, router, limits, &session.clock, &stop);
@@ -128,7 +131,8 @@ impl Args {
             Some(batcher) => batcher.beside(serving, &stop, || {}).await?,
             None => serving.await?,
         }
-        drop(signals);
+        drop((signals, telling));
+        systemd::ends();
         Ok(Exit::Done)
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use super::failure::Failure;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::farm::health::systemd::Service;
 use crate::model::Hour;
 use crate::query::Reader;
 use crate::query::operations::{self, Known};
@@ -132,6 +133,24 @@ impl Farm {
         match tokio::time::timeout(TURN, Arc::clone(&self.0.queries).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "too many queries at once: try again")),
+        }
+    }
+}
+
+/// For systemd: it is told when requests are answered.
+impl Service for Farm {
+    fn has_begun(&self) -> bool {
+        true
+    }
+
+    fn is_content(&self) -> bool {
+        true
+    }
+
+    fn status(&self) -> String {
+        match self.incomplete_answers() {
+            0 => format!("serving {}", self.0.store.url()),
+            answers => format!("serving {}; {answers} answers lack what cannot be read", self.0.store.url()),
         }
     }
 }

@@ -17,12 +17,46 @@ const LOOKS_EVERY: Duration = Duration::from_millis(200);
 /// Afterwards at least this often, for the status.
 const TELLS_EVERY: Duration = Duration::from_secs(10);
 
-/// Tells systemd until it is dropped; that the worker stops when `stop` is set.
-pub async fn tell(record: Record, clock: Clock, stop: CancellationToken) -> Result<()> {
+/// What systemd supervises.
+pub trait Service {
+    /// Whether its work has begun.
+    fn has_begun(&self) -> bool;
+
+    /// Whether it is to go on: else the watchdog is not fed. It is not either if no thread comes to look.
+    fn is_content(&self) -> bool;
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String;
+}
+
+/// A worker.
+pub struct OfWorker {
+    /// What it does.
+    pub record: Record,
+    /// Its clock.
+    pub clock: Clock,
+}
+
+impl Service for OfWorker {
+    fn has_begun(&self) -> bool {
+        self.record.watch().looked.is_some()
+    }
+
+    fn is_content(&self) -> bool {
+        Health::of(&self.record.watch(), self.clock.monotonic()).is_content()
+    }
+
+    fn status(&self) -> String {
+        status(&self.record.vitals())
+    }
+}
+
+/// Tells systemd of `service` until it is dropped; that it stops when `stop` is set.
+pub async fn tell(service: impl Service, clock: Clock, stop: CancellationToken) -> Result<()> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
-    while record.watch().looked.is_none() && !stop.is_cancelled() {
+    while !service.has_begun() && !stop.is_cancelled() {
         clock.sleep(LOOKS_EVERY).await;
     }
     if !stop.is_cancelled() {
@@ -37,10 +71,10 @@ pub async fn tell(record: Record, clock: Clock, stop: CancellationToken) -> Resu
             stopping = true;
             send(&[NotifyState::Stopping]);
         }
-        if Health::of(&record.watch(), clock.monotonic()).is_content() {
+        if service.is_content() {
             send(&[NotifyState::Watchdog]);
         }
-        let status = status(&record.vitals());
+        let status = service.status();
         if status != said {
             send(&[NotifyState::Status(&status)]);
             said = status;
@@ -52,7 +86,7 @@ pub async fn tell(record: Record, clock: Clock, stop: CancellationToken) -> Resu
     }
 }
 
-/// The worker ends by itself.
+/// The service ends by itself.
 pub fn ends() {
     send(&[NotifyState::Stopping]);
 }
@@ -63,7 +97,6 @@ fn send(state: &[NotifyState<'_>]) {
     }
 }
 
-/// One line for `systemctl status`.
 fn status(vitals: &Vitals) -> String {
     let mut parts = Vec::new();
     parts.push(match (vitals.rank, vitals.peers) {
