@@ -47,6 +47,8 @@ const HOURLY: Duration = Duration::from_secs(3600);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An eager worker that always has something to index merges blocks this often all the same.
 const MERGES_EVERY: Duration = Duration::from_secs(600);
+/// So long an eager worker merges whatever comes; then what is in hand is the last.
+const MERGES_FIRST: Duration = Duration::from_millis(250);
 /// A worker with a backlog that takes longer does all else this often all the same: until then merges would take in half
 /// of what comes together anyway, and pages would show what is about to be out of date.
 const BACKLOG_FIRST: Duration = Duration::from_secs(300);
@@ -323,6 +325,12 @@ struct Shift<'a> {
     expired: Option<Duration>,
     /// When blocks were last looked at for merges.
     merged: Duration,
+    /// What is in hand ends before its time when something comes …
+    gives_way: bool,
+    /// … and did.
+    gave_way: bool,
+    /// The next merges do not: the last gave way before they did anything.
+    patient: bool,
     /// Stages that had nothing to do, and when the cycle began that found out.
     rested: HashMap<Stage, Duration>,
 }
@@ -361,6 +369,9 @@ impl<'a> Shift<'a> {
             asked,
             expired: None,
             merged: asked,
+            gives_way: false,
+            gave_way: false,
+            patient: false,
             rested: HashMap::new(),
         })
     }
@@ -458,16 +469,25 @@ impl<'a> Shift<'a> {
             return Ok(cycle);
         }
         if merges {
-            self.merged = cycle.began;
-        }
-        if merges && self.look(Stage::Compact, &mut cycle, compact::run).await {
-            // An output counts for listings that begin in a later second than it was written in: whoever publishes at
-            // once would see its inputs beside it. The store's time is known to a second on clouds.
-            let tie = if self.worker.store.is_cloud() { 2_000 } else { 1_050 };
-            self.worker.clock.sleep(Duration::from_millis(tie)).await;
-            // What came meanwhile is not to wait for another cycle.
-            if is_eager && !cycle.regrouped {
+            self.gives_way = is_eager && !self.patient;
+            let merged = self.look(Stage::Compact, &mut cycle, compact::run).await;
+            self.gives_way = false;
+            let gave_way = std::mem::take(&mut self.gave_way);
+            // What is left is merged in the next cycle; in vain it gives way once.
+            self.patient = gave_way && !merged;
+            if !gave_way {
+                self.merged = cycle.began;
+            }
+            // What came meanwhile is to wait neither for another cycle nor for the clock.
+            let until = self.worker.clock.monotonic() + if merged { self.tie() } else { Duration::ZERO };
+            if is_eager && (merged || gave_way) && !cycle.regrouped {
                 self.stage(Stage::Index, &mut cycle, index::run).await;
+            }
+            if merged {
+                self.worker.clock.sleep(until.saturating_sub(self.worker.clock.monotonic())).await;
+                if is_eager && !cycle.regrouped {
+                    self.stage(Stage::Index, &mut cycle, index::run).await;
+                }
             }
         }
         if is_eager && cycle.did_something {
@@ -504,6 +524,16 @@ impl<'a> Shift<'a> {
             }
         }
         Ok(cycle)
+    }
+
+    /// How long from now until what was written counts: for listings that begin in a later second. Whoever publishes at
+    /// once would see an output's inputs beside it. The store's time is known to a second on clouds.
+    fn tie(&self) -> Duration {
+        let store = &self.worker.store;
+        match store.now().filter(|_| !store.is_cloud()) {
+            Some(now) => Duration::from_millis(1_050 - u64::try_from(now.subsec_millisecond()).unwrap_or(0)),
+            None => Duration::from_secs(2),
+        }
     }
 
     /// Runs a stage, unless it had nothing to do a moment ago; whether it did something.
@@ -560,7 +590,7 @@ impl<'a> Shift<'a> {
             self.ran.begins(stage);
             let round = self.round.clone();
             let working = Box::pin(run(&desk, &round)).instrument(span.clone());
-            let outcome = self.until_regrouped(working, &stop).await;
+            let outcome = self.until_called(working, &stop).await;
             // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
             let time = Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
             let report = match outcome {
@@ -580,7 +610,7 @@ impl<'a> Shift<'a> {
             cycle.did_something |= report.did_something();
             cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
-            if stop.is_cancelled() {
+            if stop.is_cancelled() && !self.gave_way {
                 cycle.regrouped = true;
                 self.placed = None;
             }
@@ -650,9 +680,10 @@ impl<'a> Shift<'a> {
         Ok(true)
     }
 
-    /// Does `work`; when meanwhile the peers become others than those by which it was divided, `stop` makes the item in
-    /// hand the last. While they cannot be asked they count as unchanged: before the next stage it is said how long.
-    async fn until_regrouped<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> T {
+    /// Does `work`; when meanwhile the peers become others than those by which it was divided, or something comes to what
+    /// gives way, `stop` makes the items in hand the last. While the peers cannot be asked they count as unchanged:
+    /// before the next stage it is said how long.
+    async fn until_called<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> T {
         if self.finishes {
             return work.await;
         }
@@ -666,10 +697,17 @@ impl<'a> Shift<'a> {
                 }
             }
         };
-        tokio::select! {
+        let something_came = async {
+            self.worker.clock.sleep(MERGES_FIRST).await;
+            self.worker.options.pace.came.notified().await;
+        };
+        let gave_way = tokio::select! {
             done = &mut work => return done,
-            () = others_now => stop.cancel(),
-        }
+            () = others_now => false,
+            () = something_came, if self.gives_way => true,
+        };
+        stop.cancel();
+        self.gave_way = gave_way;
         work.await
     }
 

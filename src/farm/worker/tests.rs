@@ -161,6 +161,55 @@ async fn what_comes_to_an_eager_worker_is_on_the_pages_within_two_seconds() {
     assert!(summary.is_clean() && summary.stages["compact"].done > 0, "{summary}");
 }
 
+/// A day's hours have closed, and all are merged at once, on a disk that is slow: that takes ten seconds.
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_many_hours_are_merged_waits_for_those_in_hand_alone() {
+    let bucket = bucket();
+    let (stop, pace) = (CancellationToken::new(), Pace::eager());
+    let came = pace.came.clone();
+    let disk = store(&bucket, "disk", Box::new(|_| Fate::before(Incident::Wait(Duration::from_millis(20)))));
+    let eager = worker(disk, &bucket, |options| options.pace = pace);
+    let clock = bucket.clock();
+    let shown = || {
+        let list: serde_json::Value = serde_json::from_slice(&bucket.read("site/handlers.json").unwrap().body).unwrap();
+        list["handlers"].as_array().unwrap().iter().map(|row| row["count"].as_u64()).sum::<Option<u64>>()
+    };
+    let merged = || bucket.paths("spans/shard=000-of-001/").len();
+    for hour in 0..24 {
+        let line = LINE.replace("\"0101010101010101\"", &format!("\"{:016x}\"", hour + 1));
+        bucket.put(
+            &format!("inbox/{hour}.json"),
+            line.replace("1795357000", &(1_795_357_000 - hour * 3_600).to_string()),
+        );
+    }
+    let (summary, ()) = tokio::join!(eager.run(&stop), async {
+        while merged() == 0 {
+            clock.sleep(Duration::from_millis(10)).await;
+        }
+        let mut during = 0;
+        for number in 1..=40_u64 {
+            let span = format!("\"{:016x}\"", 1_000 + number);
+            bucket.put(&format!("inbox/later-{number}.json"), LINE.replace("\"0101010101010101\"", &span));
+            let sent = clock.monotonic();
+            during += u64::from(merged() < 23);
+            came.notify_one();
+            while shown() != Some(24 + number) {
+                clock.sleep(Duration::from_millis(20)).await;
+                let took = clock.monotonic() - sent;
+                assert!(took < Duration::from_secs(2), "{number} after {took:?}: {:?}, {} merged", shown(), merged());
+            }
+        }
+        assert!(during > 3, "{during} came while hours were merged");
+        // They are merged all the same.
+        while merged() < 24 {
+            clock.sleep(Duration::from_secs(1)).await;
+            assert!(clock.monotonic() < Duration::from_secs(300), "{} merged", merged());
+        }
+        stop.cancel();
+    });
+    assert!(summary.unwrap().is_clean());
+}
+
 /// Works off a backlog of half-minute batches; what was written of blocks and pages, and after how many seconds.
 async fn puts_of_a_backlog(pace: Pace) -> Vec<(String, u64)> {
     let bucket = bucket();
