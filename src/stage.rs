@@ -49,7 +49,7 @@ use crate::error::{Account, Report, Result};
 use crate::farm::strikes::{Held, Strikes};
 use crate::farm::{Heart, Settings, StoreClock};
 use crate::handler::catalogue::Catalogue;
-use crate::model::WorkerName;
+use crate::model::{Hour, Shard, WorkerName};
 use crate::store::{Stage, Store};
 use crate::table::read::Blocks;
 use crate::table::view::{Scope, View};
@@ -130,6 +130,8 @@ pub struct Round {
     pub held: Held,
     /// Strikes, as last read.
     pub strikes: Strikes,
+    /// When whole tables were listed for merges.
+    pub whole: compact::Whole,
     /// What has been looked at for traces to be forgotten.
     pub looked: forget::Looked,
     /// What is known of pages, by their etags.
@@ -156,6 +158,7 @@ impl Round {
             ledger: Ledger::default(),
             held: Held::default(),
             strikes: Strikes::default(),
+            whole: compact::Whole::default(),
             looked: forget::Looked::default(),
             pages: publish::Pages::default(),
             monitor,
@@ -181,12 +184,29 @@ impl Round {
 
     /// My contiguous part of a sorted work list ([`crate::farm::slice`]).
     pub fn slice<T>(&self, items: Vec<T>, weight: impl Fn(&T) -> u64) -> Vec<T> {
+        self.slice_among(self.peers, items, weight)
+    }
+
+    /// The same round, whose slices are taken from the other end.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self { rank: self.peers.saturating_sub(self.rank + 1), ..self.clone() }
+    }
+
+    /// [`Round::slice`] of a list that the first `count` peers share.
+    pub fn slice_among<T>(&self, count: usize, items: Vec<T>, weight: impl Fn(&T) -> u64) -> Vec<T> {
         if self.peers <= 1 {
             return items;
         }
         let weights: Vec<u64> = items.iter().map(weight).collect();
-        let mine = crate::farm::slice::slice(&weights, self.rank, self.peers);
+        let mine = crate::farm::slice::slice(&weights, self.rank, count);
         items.into_iter().skip(mine.start).take(mine.len()).collect()
+    }
+
+    /// Whether a part of the blocks, `shard` in `hour`, is dealt to me ([`crate::farm::slice::deal`]).
+    pub fn is_dealt(&self, hour: Hour, shard: Shard) -> bool {
+        let position = i64::from(hour.number()) * i64::from(shard.count()) + i64::from(shard.index());
+        crate::farm::slice::deal(position as u64, self.peers) == self.rank
     }
 }
 
@@ -215,6 +235,8 @@ pub struct StageReport {
     pub handlers: HashSet<u64>,
     /// Whether something can be done at once: a batch was not the end of the list, or an item's output makes work.
     pub more: bool,
+    /// Until then ([`Clock::monotonic`]) nothing can be due, by what was listed; none: nobody knows.
+    pub rests_until: Option<Duration>,
 }
 
 /// An item that failed.

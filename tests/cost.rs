@@ -11,13 +11,18 @@ mod spans;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use spans::{Form, Maker, object};
 use tokio_util::sync::CancellationToken;
 use tracefarm::clock::Clock;
 use tracefarm::farm::worker::{Options, Worker};
-use tracefarm::store::fault::{Bucket, CallKind, Fate};
+use tracefarm::store::fault::{Bucket, CallKind, Fate, Incident};
+use tracefarm::store::{Counts as Metered, Request, Stage};
 
 type Counts = BTreeMap<(CallKind, String), u64>;
 
@@ -77,21 +82,21 @@ fn twenty_idle_cycles() {
         futures::join!(run(&bucket, &stop), others).1
     });
     insta::assert_snapshot!(table(&counts), @r"
-    LIST     entries          20
-    LIST     entries/shard=all 20
-    LIST     farm/forget      20
+    LIST     entries          12
+    LIST     entries/shard=all 12
+    LIST     farm/forget      12
     LIST     farm/handlers    10
     LIST     farm/settings    10
     LIST     farm/workers     21
-    LIST     inbox            20
+    LIST     inbox            10
     LIST     latest           10
     LIST     quarantine       1
-    LIST     quarantine/blocks 40
+    LIST     quarantine/blocks 24
     LIST     site             10
     LIST     site/assets      1
     LIST     site/parts       10
-    LIST     spans            20
-    LIST     spans/shard=all  20
+    LIST     spans            12
+    LIST     spans/shard=all  12
     GET      farm/settings    10
     GET      farm/workers     1
     GET      site/index.html  1
@@ -155,4 +160,116 @@ fn a_day_of_one_worker_costs_half_a_dollar() {
     let dollars = (day(&writes, "") + day(&[List], "")) as f64 * 5e-6 + day(&reads, "") as f64 * 0.4e-6;
     println!("a day: ${dollars:.2}");
     assert!(dollars < 0.55, "a day costs ${dollars:.2}");
+}
+
+/// Half an hour of a farm of so many workers: what its stages asked of the store, and how fresh what it made was.
+struct Counted {
+    by_stage: Metered,
+    by_folder: Counts,
+    /// The oldest that an object was when it left the inbox.
+    indexed: Duration,
+    /// The longest time in which spans of the open hour were not merged.
+    merged: Duration,
+}
+
+/// An object every two seconds, named as the S3 exporter does: a folder a minute, in it by chance. Requests take 20 to
+/// 80 ms. It is counted when the workers have found each other and worked for a quarter of an hour.
+async fn half_an_hour_of(workers: usize) -> Counted {
+    let bucket = bucket();
+    let stop = CancellationToken::new();
+    let stores: Vec<_> = (0..workers)
+        .map(|n| {
+            let mut chance = StdRng::seed_from_u64(n as u64);
+            let mut wait = move || Incident::Wait(Duration::from_millis(chance.random_range(20..80)));
+            let client = bucket.client(&format!("w{n:02}"), Box::new(move |_| Fate::before(wait())));
+            farm::store(&client, bucket.clock())
+        })
+        .collect();
+    let working = stores.iter().enumerate().map(|(n, store)| {
+        let (store, clock, stop) = (store.clone(), bucket.clock().clone(), stop.clone());
+        async move {
+            // One after the other, as machines start.
+            clock.sleep(Duration::from_millis(3_700 * n as u64)).await;
+            let options = Options::new(format!("w{n:02}").parse().unwrap());
+            let summary = Worker::new(store, clock, options).run(&stop).await.unwrap();
+            assert_eq!(format!("{:?}", summary.failed), "[]");
+        }
+    });
+    let metered = || {
+        let mut all = Metered::default();
+        stores.iter().for_each(|store| all += store.meter().snapshot());
+        all
+    };
+    let others = async {
+        let mut maker = Maker::new(5);
+        let mut collect = async |seconds: u64| {
+            for _ in 0..seconds / 2 {
+                let (now, name) = (bucket.now(), maker.pick(100_000_000, 999_999_999));
+                let spans = maker.trace(now, 3);
+                let folder = now.strftime("year=%Y/month=%m/day=%d/hour=%H/minute=%M");
+                bucket.put(&format!("inbox/{folder}/traces_{name}.binpb.gz"), object(&spans, Form::GzipProto));
+                bucket.clock().sleep(Duration::from_secs(2)).await;
+            }
+        };
+        collect(900).await;
+        let (stages, folders) = (metered(), bucket.counts());
+        let (clock, fresh) = (bucket.clock().clone(), Arc::new(Mutex::new((BTreeMap::new(), [Duration::ZERO; 2]))));
+        let (noted, mut merged_at) = (fresh.clone(), clock.monotonic());
+        bucket.watch(move |call, objects| {
+            let (came, [indexed, merged]) = &mut *noted.lock().unwrap();
+            for (path, stored) in
+                objects.range("inbox/".to_owned()..).take_while(|(path, _)| path.starts_with("inbox/"))
+            {
+                came.entry(path.clone()).or_insert(stored.modified);
+            }
+            match (call.kind, call.path.as_str()) {
+                (CallKind::Delete, path) if path.starts_with("inbox/") => {
+                    let age = clock.wall().duration_since(came.remove(path).unwrap());
+                    *indexed = (*indexed).max(age.try_into().unwrap());
+                }
+                (CallKind::Put, path) if path.starts_with("spans/shard=0") => {
+                    *merged = (*merged).max(clock.monotonic() - merged_at);
+                    merged_at = clock.monotonic();
+                }
+                _ => {}
+            }
+        });
+        collect(1800).await;
+        bucket.watch(|_, _| {});
+        stop.cancel();
+        let [indexed, merged] = fresh.lock().unwrap().1;
+        Counted { by_stage: metered().since(&stages), by_folder: since(&folders, &bucket.counts()), indexed, merged }
+    };
+    futures::join!(join_all(working), others).1
+}
+
+/// The same traffic costs a worker more its heartbeat, its settings and a look now and then, and no more: neither does each
+/// list what all the others list, nor is a minute's trickle made into as many batches as there are workers.
+#[test]
+fn more_workers_on_the_same_traffic_cost_little_more() {
+    let mut alone = None;
+    for workers in [1, 4, 16] {
+        let counted = farm::simulate(half_an_hour_of(workers));
+        println!("{workers} workers, indexed within {:?}, merged within {:?}", counted.indexed, counted.merged);
+        println!("{:<8}{:>7}{:>7}{:>7}{:>7}  a day", "", "LIST", "GET", "HEAD", "PUT");
+        let dollars = |stage: Stage| {
+            let asked = |request| {
+                counted.by_stage.0.get(&stage).and_then(|kinds| kinds.get(&request)).map_or(0, |t| t.requests)
+            };
+            let [list, get, head, put] = [Request::List, Request::Get, Request::Head, Request::Put].map(asked);
+            let dollars =
+                Request::ALL.map(|request| asked(request) as f64 * request.price_dollars()).iter().sum::<f64>() * 48.0;
+            println!("{:<8}{list:>7}{get:>7}{head:>7}{put:>7}  ${dollars:.2}", stage.name());
+            dollars
+        };
+        let [farm, index, compact, _] = [Stage::Farm, Stage::Index, Stage::Compact, Stage::Publish].map(dollars);
+        println!("{}", table(&counted.by_folder));
+        assert!(counted.indexed < Duration::from_secs(110), "indexed after {:?}", counted.indexed);
+        assert!(counted.merged < Duration::from_secs(400), "merged after {:?}", counted.merged);
+        let more = workers as f64 - 1.0;
+        let (alone_index, alone_compact) = *alone.get_or_insert((index, compact));
+        assert!(farm < 0.08 * workers as f64, "${farm:.2} a day for peers and settings of {workers}");
+        assert!(index <= alone_index + 0.02 * more, "${index:.2} a day for the inbox of {workers}");
+        assert!(compact <= alone_compact + 0.02 * more, "${compact:.2} a day for merges of {workers}");
+    }
 }

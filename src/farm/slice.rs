@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// Rank `rank` of `count` takes the items the middle of whose weight lies in `(rank·W/count, (rank+1)·W/count]` of the
 /// total `W`; an item without weight weighs 1.
 ///
@@ -12,6 +14,17 @@ pub fn slice(weights: &[u64], rank: usize, count: usize) -> Range<usize> {
         return 0..0;
     }
     slices(weights, count).swap_remove(rank)
+}
+
+/// Whose of `count` workers the item at `position` of an endless list is, whatever else there is to do.
+///
+/// The list is dealt out in turns of `count` items, of which each worker has one; who begins a turn is chance, and the
+/// same chance for everybody. So nobody needs to have listed what the others have, two listings never disagree, and what
+/// stands at regular distances (a heavy shard, in each hour) goes round.
+pub fn deal(position: u64, count: usize) -> usize {
+    let count = count.max(1) as u64;
+    let first = xxh3_64(&(position / count).to_le_bytes()) % count;
+    ((position % count + first) % count) as usize
 }
 
 /// The slices of all ranks, in order: one pass over the list for all of them.
@@ -63,6 +76,22 @@ mod tests {
         assert_eq!(slice(&[0, 0, 0, 0], 1, 2), 2..4, "no weight weighs 1");
         assert_eq!([0, 1, 2, 3].map(|rank| slice(&[1], rank, 4).len()), [0, 1, 0, 0], "one item is in the middle");
         assert_eq!(slice(&[u64::MAX, u64::MAX, u64::MAX], 1, 3), 1..2);
+    }
+
+    #[test]
+    fn every_turn_is_dealt_to_all_and_a_heavy_shard_goes_round() {
+        for count in [1, 3, 16, 500] {
+            for turn in 0..20 {
+                let mut dealt: Vec<usize> = (0..count).map(|n| deal((turn * count + n) as u64, count)).collect();
+                dealt.sort_unstable();
+                assert_eq!(dealt, (0..count).collect::<Vec<_>>());
+            }
+        }
+        assert_eq!(deal(7, 0), 0);
+        // The first of 16 shards, in each hour of 50 days, among four.
+        let mut heavy = [0; 4];
+        (0..1200).for_each(|hour| heavy[deal(hour * 16, 4)] += 1);
+        assert!(heavy.iter().all(|count| (240..360).contains(count)), "{heavy:?}");
     }
 
     proptest! {

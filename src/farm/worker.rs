@@ -331,8 +331,8 @@ struct Shift<'a> {
     gave_way: bool,
     /// The next merges do not: the last gave way before they did anything.
     patient: bool,
-    /// Stages that had nothing to do, and when the cycle began that found out.
-    rested: HashMap<Stage, Duration>,
+    /// Stages that had nothing (more) to do, and until when there can be nothing.
+    rests: HashMap<Stage, Duration>,
 }
 
 impl<'a> Shift<'a> {
@@ -372,7 +372,7 @@ impl<'a> Shift<'a> {
             gives_way: false,
             gave_way: false,
             patient: false,
-            rested: HashMap::new(),
+            rests: HashMap::new(),
         })
     }
 
@@ -414,12 +414,13 @@ impl<'a> Shift<'a> {
                 self.let_others_end(&mut apart, rank).await;
                 continue;
             }
+            let rest = self.rest().map_or(pause, |rest| rest.clamp(pace.shortest_pause, pace.longest_pause));
             tokio::select! {
-                () = self.worker.clock.sleep(pause.min(self.rest()).max(pace.shortest_pause)) => {}
-                () = pace.came.notified() => {}
+                () = self.worker.clock.sleep(rest) => {}
+                () = pace.came.notified() => drop(self.rests.remove(&Stage::Index)),
                 () = self.stop.cancelled() => {}
             }
-            pause = (pause * 2).min(pace.longest_pause);
+            pause = (pause * 2).max(rest).min(pace.longest_pause);
         }
         Ok(())
     }
@@ -453,7 +454,7 @@ impl<'a> Shift<'a> {
                 return Ok(cycle);
             }
         }
-        self.stage(Stage::Index, &mut cycle, index::run).await;
+        self.look(Stage::Index, &mut cycle, index::run).await;
         if cycle.regrouped {
             return Ok(cycle);
         }
@@ -469,13 +470,14 @@ impl<'a> Shift<'a> {
             return Ok(cycle);
         }
         if merges {
+            let rests = self.is_at_rest(Stage::Compact);
             self.gives_way = is_eager && !self.patient;
             let merged = self.look(Stage::Compact, &mut cycle, compact::run).await;
             self.gives_way = false;
             let gave_way = std::mem::take(&mut self.gave_way);
             // What is left is merged in the next cycle; in vain it gives way once.
             self.patient = gave_way && !merged;
-            if !gave_way {
+            if !gave_way && !rests {
                 self.merged = cycle.began;
             }
             // What came meanwhile is to wait neither for another cycle nor for the clock.
@@ -491,7 +493,7 @@ impl<'a> Shift<'a> {
             }
         }
         if is_eager && cycle.did_something {
-            self.rested.remove(&Stage::Publish);
+            self.rests.remove(&Stage::Publish);
         }
         if cycle.regrouped {
             return Ok(cycle);
@@ -536,30 +538,38 @@ impl<'a> Shift<'a> {
         }
     }
 
-    /// Runs a stage, unless it had nothing to do a moment ago; whether it did something.
+    /// Runs a stage, unless there can be nothing to do for it yet; whether it did something.
+    ///
+    /// By what a stage has listed it says itself until when ([`StageReport::rests_until`]). That holds whatever becomes of
+    /// peers: others that come or go clear it, and work that falls to this one without its knowing (its listing was older
+    /// than theirs) waits until then, a minute or five, and no longer.
     async fn look<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> bool
     where
         F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
     {
-        if self.rested.get(&stage).is_some_and(|since| cycle.began - *since < self.look_every(stage)) {
+        if self.is_at_rest(stage) {
             return false;
         }
-        match self.stage(stage, cycle, run).await {
-            Came::Nothing => drop(self.rested.insert(stage, cycle.began)),
-            came => {
-                self.rested.remove(&stage);
-                return came == Came::Done;
-            }
-        }
-        false
+        self.rests.remove(&stage);
+        let (came, rests_until) = self.stage(stage, cycle, run).await;
+        let until = match came {
+            // `--once` ends when there is nothing left to do, and must have looked.
+            _ if self.desk.once || cycle.regrouped => None,
+            Came::Nothing if stage != Stage::Index => rests_until.or(Some(cycle.began + self.look_every(stage))),
+            _ => rests_until,
+        };
+        self.rests.extend(until.map(|until| (stage, until)));
+        came == Came::Done
     }
 
-    /// How soon a stage that had nothing to do is asked again.
+    fn is_at_rest(&self, stage: Stage) -> bool {
+        self.rests.get(&stage).is_some_and(|until| self.worker.clock.monotonic() < *until)
+    }
+
+    /// How soon a stage that had nothing to do is asked again, if it does not say.
     fn look_every(&self, stage: Stage) -> Duration {
         let pace = &self.worker.options.pace;
         match self.desk.settings.publish_every {
-            // `--once` ends when there is nothing left to do, and must have looked.
-            _ if self.desk.once => Duration::ZERO,
             // What another one indexed is to be seen as soon as what this one did.
             _ if stage == Stage::Publish && pace.is_eager() && self.peers.names.len() > 1 => pace.longest_pause,
             Some(every) if stage == Stage::Publish => every.0.min(LOOK_EVERY),
@@ -567,15 +577,17 @@ impl<'a> Shift<'a> {
         }
     }
 
-    /// How long until all stages are to be asked again: those that rest at different times come to do so together.
-    fn rest(&self) -> Duration {
+    /// How long until a stage is to be asked again, if all rest.
+    fn rest(&self) -> Option<Duration> {
         let now = self.worker.clock.monotonic();
-        let rests = self.rested.iter().map(|(stage, since)| (*since + self.look_every(*stage)).saturating_sub(now));
-        rests.max().unwrap_or(self.worker.options.pace.longest_pause)
+        let until = [Stage::Index, Stage::Compact, Stage::Publish].map(|stage| self.rests.get(&stage));
+        let rests = until.iter().map(|until| until.map(|until| until.saturating_sub(now)));
+        rests.min().flatten()
     }
 
-    /// Runs a stage until it has nothing more to do at once (`--once`) or for one round.
-    async fn stage<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> Came
+    /// Runs a stage until it has nothing more to do at once (`--once`) or for one round; what came of it, and until when
+    /// there can be nothing for it.
+    async fn stage<F>(&mut self, stage: Stage, cycle: &mut Cycle, run: F) -> (Came, Option<Duration>)
     where
         F: AsyncFn(&Desk, &Round) -> Result<StageReport>,
     {
@@ -599,7 +611,7 @@ impl<'a> Shift<'a> {
                     span.in_scope(|| tracing::error!(failure = told(&report), "a round of {} failed", stage.name()));
                     cycle.failed = true;
                     self.ran.add(stage, time, Err(report), &self.round.setbacks);
-                    return came.max(Came::Left);
+                    return (came.max(Came::Left), None);
                 }
             };
             if !report.failed.is_empty() {
@@ -615,9 +627,10 @@ impl<'a> Shift<'a> {
                 self.placed = None;
             }
             let again = self.desk.once && report.more && report.did_something() && !stop.is_cancelled();
+            let rests_until = report.rests_until;
             self.ran.add(stage, time, Ok(report), &self.round.setbacks);
             if !again {
-                return came;
+                return (came, rests_until);
             }
         }
     }
@@ -675,7 +688,7 @@ impl<'a> Shift<'a> {
                 tracing::warn!(failure = told(&report), "the heartbeat failed, and is tried again");
             }
             // Where there was nothing for me there may be something now.
-            self.rested.clear();
+            self.rests.clear();
         }
         Ok(true)
     }

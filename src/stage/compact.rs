@@ -8,10 +8,12 @@
 pub mod plan;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 
 pub use plan::{Delete, Facts, Merge, Plan, Why};
 
@@ -19,10 +21,11 @@ use super::item::{is_over_budget, item};
 use super::quarantine::{self, Health};
 use super::{Desk, Fence, Fenced, Round, StageReport, forget, lanes};
 use crate::error::{Result, bail, is_not_found, report, store_kind};
+use crate::farm::settings::Timeline;
 use crate::model::{Hour, Shard, Table, TraceId};
 use crate::store::{Key, Stage};
 use crate::table::merge::{self, MergeSpec, Merged};
-use crate::table::view::{Damaged, Scope, View};
+use crate::table::view::{Damaged, Parts, Scope, View};
 
 /// Files of level 1 end at about this size: large enough for engines, small enough to be written again.
 pub const FILE_BYTES: u64 = 1 << 30;
@@ -30,17 +33,108 @@ pub const FILE_BYTES: u64 = 1 << 30;
 /// A round begins merges for at most this long: then other stages have their turn.
 const ROUND_LASTS: Duration = Duration::from_secs(60);
 
+/// Who has no part of the hours that change looks this seldom whether there is something for it elsewhere.
+const ELSEWHERE_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// How often a worker lists whole tables: in an hour that nobody expects there may be something left to merge, of a merge
+/// that failed for long.
+const WHOLE_EVERY: Duration = Duration::from_secs(3600);
+
 /// How many deletes are under way at a time.
 const DELETES_AT_A_TIME: usize = 20;
 
 /// Lists both tables and says what is to be merged and deleted. Changes nothing.
-pub async fn plan(desk: &Desk, round: &Round) -> Result<Plan> {
-    let _ = round;
-    Ok(look(desk, BTreeSet::new()).await?.0)
+pub async fn plan(desk: &Desk, _: &Round) -> Result<Plan> {
+    Ok(look(desk, None, BTreeSet::new()).await?.0)
+}
+
+/// The parts of the blocks that one of several workers looks at, merges and sweeps.
+///
+/// What is to be merged is *dealt* by shard and hour ([`Round::is_dealt`]), and so are the hours, whose workers look at all
+/// shards of it: a level-0 block goes when every shard it has rows of has been merged. So a worker lists level 0, the
+/// folders of its own parts, and reads no footers but theirs. If all listed all and took slices of it, a farm of 500 would
+/// read each footer 500 times and each page of a table 1,440 times a day and worker: with its load, that grew with the
+/// square.
+///
+/// It only saves work (rule 4). If peers change, what was dealt to others is anew, and everybody looks at once. Of two that
+/// see other peers (or one that runs a program that takes slices) both may merge a part, or none until they agree. A worker that dies leaves its parts for the minute in
+/// which it still counts. A part whose shard is of another count than its hour (settings that were changed by hand) is
+/// whose hour it is, when it next lists the whole.
+#[derive(Clone)]
+struct Dealt {
+    round: Round,
+    shards: Timeline<u16>,
+    whole: bool,
+}
+
+impl Dealt {
+    /// None: all is mine.
+    fn of(desk: &Desk, round: &Round) -> Option<Self> {
+        if desk.once || round.peers <= 1 {
+            return None;
+        }
+        let whole = round.whole.is_due(desk.clock.monotonic());
+        Some(Self { round: round.clone(), shards: desk.settings.shards.clone(), whole })
+    }
+
+    fn is_my_hour(&self, hour: Hour) -> bool {
+        Shard::new(0, *self.shards.at(hour)).is_some_and(|first| self.round.is_dealt(hour, first))
+    }
+
+    /// Whether a merge is mine.
+    fn has(&self, hour: Hour, shard: Shard) -> bool {
+        match shard.count() == *self.shards.at(hour) {
+            true => self.round.is_dealt(hour, shard),
+            // Unless the whole was listed, its level 1 was not.
+            false => self.whole && self.is_my_hour(hour),
+        }
+    }
+
+    /// The hours in which something is merged also when nothing of level 0 is left: the one that is open, and those that
+    /// were until a while ago.
+    fn near(now: Timestamp) -> RangeInclusive<Hour> {
+        let open = Hour::of(now);
+        open.plus(-2)..=open.next()
+    }
+
+    fn parts(&self, now: Timestamp) -> Parts {
+        let (shards, mine) = (self.shards.clone(), self.clone());
+        Parts {
+            shards: Arc::new(move |hour| *shards.at(hour)),
+            holds: Arc::new(move |hour, shard| mine.is_my_hour(hour) || mine.has(hour, shard)),
+            near: (!self.whole).then(|| Self::near(now)),
+        }
+    }
+
+    /// Whether anything of the hours that change is mine.
+    fn is_near(&self, now: Timestamp) -> bool {
+        let near = Self::near(now);
+        let hours = (near.start().number()..=near.end().number()).map(Hour::from_number);
+        let mut parts = hours.flat_map(|hour| Shard::all(*self.shards.at(hour)).map(move |shard| (hour, shard)));
+        parts.any(|(hour, shard)| self.round.is_dealt(hour, shard))
+    }
+}
+
+/// When whole tables were listed last. Clones share it.
+#[derive(Clone, Default)]
+pub struct Whole(Arc<Mutex<Option<Duration>>>);
+
+impl Whole {
+    fn is_due(&self, now: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|last| now - last >= WHOLE_EVERY)
+    }
+
+    fn was_listed(&self, now: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
 }
 
 /// The plan and the damaged blocks that have not been marked yet.
-async fn look(desk: &Desk, forced: BTreeSet<(Table, Hour, Shard)>) -> Result<(Plan, Vec<Damaged>)> {
+async fn look(
+    desk: &Desk,
+    dealt: Option<&Dealt>,
+    forced: BTreeSet<(Table, Hour, Shard)>,
+) -> Result<(Plan, Vec<Damaged>)> {
     let Some(now) = desk.store_clock().now() else {
         bail!("the store's time is not known yet: the first heartbeat is missing");
     };
@@ -51,11 +145,30 @@ async fn look(desk: &Desk, forced: BTreeSet<(Table, Hour, Shard)>) -> Result<(Pl
         let scope = Scope::all(table, desk.grace);
         // To forget a trace, also hours that are one run each are written anew.
         let scope = if facts.forced.is_empty() { scope.unsettled() } else { scope };
+        let scope = if let Some(dealt) = dealt { scope.of_parts(dealt.parts(now)) } else { scope };
         let view: View = desk.view(&scope).await?;
         plan.add(table, &view, &facts);
         damaged.extend(view.damaged.into_iter().filter(|damaged| !damaged.marked));
     }
+    if let Some(dealt) = dealt {
+        plan.merges.retain(|merge| dealt.has(merge.hour, merge.shard));
+        if dealt.whole {
+            dealt.round.whole.was_listed(desk.clock.monotonic());
+        }
+    }
     Ok((plan, damaged))
+}
+
+/// Until when nothing can be due, by a plan that was just done: what is indexed from now on waits for five minutes in an
+/// open hour. (Eight blocks of level 0 are enough sooner, for whoever happens to look.) In a bucket of a week that is a
+/// dozen listings every five minutes, of one worker or of those who have parts of the open hour, and not every minute of
+/// each.
+fn rests_until(desk: &Desk, dealt: Option<&Dealt>, plan_next: Option<Timestamp>) -> Option<Duration> {
+    // On one person's machine listings cost nothing.
+    let now = desk.store_clock().now().filter(|_| !desk.pace.is_eager())?;
+    let longest = if dealt.is_none_or(|dealt| dealt.is_near(now)) { plan::OPEN_EVERY } else { ELSEWHERE_EVERY };
+    let due = plan_next.map_or(longest, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+    Some(desk.clock.monotonic() + due.min(longest))
 }
 
 /// Deletes what has been replaced for as long as the grace, then does my slice of the merges, for about a minute
@@ -78,17 +191,25 @@ pub(super) async fn rewrite(
     let mut report = StageReport::default();
     // Before the listing: what is deleted was decided by it.
     let fence = Fence::begin(desk);
-    let (plan, damaged) = look(desk, forced).await?;
+    let dealt = if forced.is_empty() { Dealt::of(desk, round) } else { None };
+    let (plan, damaged) = look(desk, dealt.as_ref(), forced).await?;
+    let rests_until = rests_until(desk, dealt.as_ref(), plan.next);
     warn(desk, round, &plan);
     for damaged in damaged {
         examine(desk, damaged, &mut report).await;
     }
-    sweep(desk, round, &fence, plan.deletes, &mut report).await;
-    let merged = merges(desk, round, plan.merges, forget, &mut report).await?;
+    // Each delete is a request, however large the block.
+    let deletes = if dealt.is_some() { plan.deletes } else { round.slice(plan.deletes, |_| 1) };
+    sweep(desk, round, &fence, deletes, &mut report).await;
+    let mine = if dealt.is_some() { plan.merges } else { round.slice(plan.merges, |merge| merge.bytes.max(1)) };
+    let merged = merges(desk, round, mine, forget, &mut report).await?;
     if merged > 0 && desk.grace.is_zero() {
         let fence = Fence::begin(desk);
-        let (plan, _) = look(desk, BTreeSet::new()).await?;
+        let (plan, _) = look(desk, None, BTreeSet::new()).await?;
         sweep(desk, round, &fence, plan.deletes, &mut report).await;
+    }
+    if report.failed.is_empty() && report.skipped == 0 && !report.more {
+        report.rests_until = rests_until;
     }
     Ok(report)
 }
@@ -105,9 +226,7 @@ fn warn(desk: &Desk, round: &Round, plan: &Plan) {
 
 /// Deletes blocks, each only while the fence stands. A block that is gone already was somebody else's to delete.
 async fn sweep(desk: &Desk, round: &Round, fence: &Fence, deletes: Vec<Delete>, report: &mut StageReport) {
-    // Each is a request, however large the block.
-    let mine = round.slice(deletes, |_| 1);
-    let deletes = stream::iter(mine).map(|delete| {
+    let deletes = stream::iter(deletes).map(|delete| {
         let (desk, fence, stopped) = (desk.clone(), fence.clone(), round.is_stopped());
         async move {
             let outcome = match (delete.key, stopped) {
@@ -143,9 +262,8 @@ async fn merges(
     forget: Arc<HashSet<TraceId>>,
     report: &mut StageReport,
 ) -> Result<u64> {
-    let mine = round.slice(merges, |merge| merge.bytes.max(1));
     let (mine, later): (Vec<Merge>, Vec<Merge>) =
-        mine.into_iter().partition(|merge| round.setbacks.may_try(&merge.name()));
+        merges.into_iter().partition(|merge| round.setbacks.may_try(&merge.name()));
     report.skipped += later.len() as u64;
     if mine.is_empty() {
         return Ok(0);

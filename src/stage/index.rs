@@ -99,7 +99,20 @@ async fn list(desk: &Desk, round: &Round) -> Result<(Plan, Listing)> {
         may_try: &|path| round.setbacks.may_try(path),
         failures: &|path| round.setbacks.times(path),
     };
-    let mut plan = Plan::new(round.slice(objects, |object| object.size_bytes), &facts);
+    let bytes = objects.iter().map(|object| object.size_bytes).sum();
+    let late_at = plan::late_at(&objects, &facts);
+    let weight = |object: &Object| object.size_bytes;
+    let mine = match late_at {
+        _ if desk.once => round.slice(objects, weight),
+        // From the other end: those who had it are not to be waited for.
+        Some(late_at) if late_at <= now => round.reversed().slice(objects, weight),
+        _ => {
+            let sharers = plan::sharers(objects.len(), bytes, facts.batch_bytes, round.peers);
+            round.slice_among(sharers, objects, weight)
+        }
+    };
+    let mut plan = Plan::new(mine, &facts);
+    plan.next = plan.next.into_iter().chain(late_at.filter(|late_at| *late_at > now)).min();
     plan.foreign.clone_from(&listed.foreign);
     // Only when something is to be read.
     if plan.due && plan.items().next().is_some() {
@@ -130,11 +143,14 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     }
     let fence = Fence::begin(desk);
     let (plan, listed) = list(desk, round).await?;
-    let mut report = StageReport { skipped: plan.left.len() as u64, ..StageReport::default() };
+    let left = plan.left.len() as u64;
+    let rests_until = plan.only_waits().then(|| rests_until(desk, &plan, &listed, started)).flatten();
+    let mut report = StageReport { skipped: left, ..StageReport::default() };
     if desk.inbox.keep && !listed.more {
         report.deleted += round.ledger.forget_gone(desk, &listed.objects, &fence).await?;
     }
     if plan.items().next().is_none() || !plan.due {
+        report.rests_until = rests_until;
         return Ok(report);
     }
     if !round.setbacks.may_try(BATCH) {
@@ -148,7 +164,25 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
     round.monitor.end(Stage::Index);
     outcome?;
     report.more |= listed.more;
+    if !report.more && report.failed.is_empty() && report.skipped == left {
+        report.rests_until = rests_until;
+    }
     Ok(report)
+}
+
+/// Until when nothing of a listing that was begun at `listed` can be due once `plan` is done: what comes later waits for
+/// a minute, too. As there may be enough for a batch sooner, whoever has some of it looks again after half of one for each
+/// page of the listing (it is the long ones that cost). An eager worker does not rest.
+///
+/// What a peer does not take until it is late is looked at when it is. If the peers change, everybody looks at once.
+fn rests_until(desk: &Desk, plan: &Plan, listing: &Listing, listed: Duration) -> Option<Duration> {
+    let age = desk.pace.batch_age;
+    let now = desk.store_clock().now().filter(|_| !age.is_zero())?;
+    let pages = listing.objects.len() as u32 / 1000 + 1;
+    let has_some = plan.items().next().is_some() || !plan.left.is_empty();
+    let again = listed + if has_some { age.min(desk.pace.longest_pause * pages) } else { age };
+    let due = plan.next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+    Some(due.map_or(again, |due| again.min(desk.clock.monotonic() + due)))
 }
 
 async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {

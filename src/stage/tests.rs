@@ -189,6 +189,70 @@ async fn two_workers_at_once_do_it_twice_and_it_counts_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_dealt_is_merged_by_one_of_them_and_swept_by_one() {
+    let shards = || Settings { shards: Timeline::always(4), ..Settings::default() };
+    let spans: Vec<(u8, u8)> = (1..20).chain(101..120).map(|trace| (trace, 1)).collect();
+    let merges = async |peers: usize| {
+        let world = World { settings: shards(), ..World::new() };
+        let mut farm = Vec::new();
+        for rank in 0..peers {
+            let mut at = world.sit(&world.calm()).await;
+            (at.round.rank, at.round.peers, at.desk.once) = (rank, peers, peers == 1);
+            // Whole tables are not listed again.
+            assert!(!compact::run(&at.desk, &at.round).await.unwrap().did_something());
+            farm.push(at);
+        }
+        world.bucket.put("inbox/a.jsonl", line(&spans));
+        let at = world.sit(&world.calm()).await;
+        index::run(&at.desk, &at.round).await.unwrap();
+        // Both hours are over, and an earlier one is none of those that change.
+        world.sleep(2 * 3600).await;
+        let mut done = [0; 2];
+        for round in &mut done {
+            for at in &farm {
+                at.desk.heart.beat(&at.desk.store).await.unwrap();
+                let report = compact::run(&at.desk, &at.round).await.unwrap();
+                assert!(report.failed.is_empty());
+                *round += report.done;
+            }
+            world.sleep(GRACE.as_secs() + 2).await;
+        }
+        assert_eq!(done[1], 0, "{peers} peers");
+        assert_eq!(world.bucket.paths("spans/shard=all"), [""; 0], "{peers} peers");
+        world.check_rest(&spans).await;
+        done[0]
+    };
+    let alone = merges(1).await;
+    assert!(alone > 8, "{alone} shards of hours");
+    for peers in [2, 3, 7, 40] {
+        assert_eq!(merges(peers).await, alone, "{peers} peers");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickle_is_one_workers_and_when_it_is_late_everybodys() {
+    let world = World::new();
+    for number in 0..3 {
+        world.bucket.put(&format!("inbox/{number}"), line(&SPANS[number..][..1]));
+    }
+    let index = async |rank: usize| {
+        let mut at = world.sit(&world.calm()).await;
+        (at.round.rank, at.round.peers, at.desk.once) = (rank, 3, false);
+        let report = index::run(&at.desk, &at.round).await.unwrap();
+        let rests = report.rests_until.map(|until| until - world.clock.monotonic());
+        (report.done, rests.map(|rests| rests.as_secs()))
+    };
+    assert_eq!(index(0).await, (0, Some(30)), "there may be enough for a batch soon");
+    assert_eq!(index(2).await, (0, Some(60)));
+    world.sleep(70).await;
+    assert_eq!(index(2).await, (0, Some(20)), "it is the first one's, who is busy");
+    world.sleep(20).await;
+    assert_eq!((index(1).await.0, index(2).await.0), (1, 1));
+    assert_eq!(world.bucket.paths("inbox/").len(), 1);
+    assert_eq!(index(1).await.0, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn inputs_stand_for_the_grace_and_with_a_grace_of_zero_go_at_once() {
     for grace in [GRACE, Duration::ZERO] {
         let world = World { grace, ..World::new() };

@@ -26,10 +26,13 @@ use crate::clock::Clock;
 use crate::error::{Result, bail, is_not_found, store_kind};
 use crate::model::{BlockId, HandlerId, Hour, Shard, ShardDir, Table, TraceId};
 use crate::store::layout::BlockKey;
-use crate::store::{Key, Object, Prefix, Store};
+use crate::store::{Key, Listing, Object, Prefix, Store};
 
 /// How many footers are fetched at a time: enough to hide a bucket's latency, few enough to be polite.
 const FOOTERS_AT_A_TIME: usize = 20;
+
+/// So many folders are listed one by one; the whole table rather than more: a page of it holds many.
+const MOST_FOLDERS: usize = 200;
 
 /// How often a listing is begun again because it was too slow or an object on it was gone when its footer was read.
 /// A sweep takes away a few blocks an hour, so that even a second time is rare.
@@ -44,6 +47,8 @@ pub struct Scope {
     pub hours: Option<RangeInclusive<Hour>>,
     /// Only level 0 and these shards; all if none.
     pub shards: Option<Vec<Shard>>,
+    /// Only these parts; all if none.
+    pub parts: Option<Parts>,
     /// Leave out hours that one block a shard makes up: nothing there can be merged or hidden. Their footers, most of
     /// a store's, are then not read.
     pub unsettled_only: bool,
@@ -54,7 +59,7 @@ pub struct Scope {
 impl Scope {
     /// The whole table.
     pub fn all(table: Table, grace: Duration) -> Self {
-        Self { table, hours: None, shards: None, unsettled_only: false, grace }
+        Self { table, hours: None, shards: None, parts: None, unsettled_only: false, grace }
     }
 
     /// Where the spans of `trace` can be: level 0, and one shard for every count of shards that ever counted.
@@ -82,6 +87,12 @@ impl Scope {
         self
     }
 
+    /// Only the blocks of `parts`.
+    pub fn of_parts(mut self, parts: Parts) -> Self {
+        self.parts = Some(parts);
+        self
+    }
+
     /// Only hours in which something can be merged or hidden.
     pub fn unsettled(mut self) -> Self {
         self.unsettled_only = true;
@@ -93,7 +104,49 @@ impl Scope {
             (ShardDir::One(shard), Some(shards)) => shards.contains(&shard),
             _ => true,
         };
-        key.table == self.table && in_shards && self.hours.as_ref().is_none_or(|hours| hours.contains(&key.hour))
+        let in_parts = self.parts.as_ref().is_none_or(|parts| match key.dir {
+            ShardDir::One(shard) => (parts.holds)(key.hour, shard),
+            ShardDir::All => parts.of(key.hour).next().is_some(),
+        });
+        key.table == self.table
+            && in_shards
+            && in_parts
+            && self.hours.as_ref().is_none_or(|hours| hours.contains(&key.hour))
+    }
+}
+
+/// Some shards of some hours: those that one of several workers merges.
+#[derive(Clone)]
+pub struct Parts {
+    /// How many shards an hour has.
+    pub shards: Arc<dyn Fn(Hour) -> u16 + Send + Sync>,
+    /// Which of them.
+    pub holds: Arc<dyn Fn(Hour, Shard) -> bool + Send + Sync>,
+    /// Level 1 is listed only of these hours and of those that have something in level 0, each shard for itself; none:
+    /// the whole table, in which any hour may turn out to have something to merge.
+    pub near: Option<RangeInclusive<Hour>>,
+}
+
+impl Parts {
+    fn of(&self, hour: Hour) -> impl Iterator<Item = Shard> {
+        Shard::all((self.shards)(hour)).filter(move |shard| (self.holds)(hour, *shard))
+    }
+
+    /// The folders of level 1 in which something of these parts can be, if level 0 has blocks of `hours`; none if the
+    /// whole table is to be listed.
+    fn folders(&self, table: Table, hours: BTreeSet<Hour>) -> Option<Vec<Prefix>> {
+        let near = self.near.as_ref()?;
+        let span = near.start().number()..=near.end().number();
+        let hours: BTreeSet<Hour> = hours.into_iter().chain(span.map(Hour::from_number)).collect();
+        let folder = |hour| self.of(hour).map(move |shard| Prefix::Hour(table, ShardDir::One(shard), hour));
+        let folders: Vec<Prefix> = hours.into_iter().flat_map(folder).take(MOST_FOLDERS + 1).collect();
+        (folders.len() <= MOST_FOLDERS).then_some(folders)
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("near", &self.near).finish_non_exhaustive()
     }
 }
 
@@ -356,17 +409,20 @@ impl Listed {
         // level-1 block that was written before, and so on a listing that begins later.
         let level0 = store.list(&Prefix::Shard(table, ShardDir::All)).await?;
         let began = level0.began;
-        let mut level1 = Vec::new();
-        match &scope.shards {
-            None => level1.push(store.list(&Prefix::Table(table)).await?),
-            Some(shards) => {
-                let dirs = stream::iter(shards.clone()).map(|shard| {
-                    let store = store.clone();
-                    async move { store.list(&Prefix::Shard(table, ShardDir::One(shard))).await }
-                });
-                level1 = dirs.buffered(FOOTERS_AT_A_TIME).try_collect().await?;
+        let hour = |object: &Object| if let Key::Block(key) = object.key { Some(key.hour) } else { None };
+        let folders = match (&scope.shards, &scope.parts) {
+            (Some(shards), _) => shards.iter().map(|shard| Prefix::Shard(table, ShardDir::One(*shard))).collect(),
+            (None, Some(parts)) => {
+                let hours = level0.objects.iter().filter_map(hour).collect();
+                parts.folders(table, hours).unwrap_or_else(|| vec![Prefix::Table(table)])
             }
-        }
+            (None, None) => vec![Prefix::Table(table)],
+        };
+        let level1 = stream::iter(folders).map(|folder| {
+            let store = store.clone();
+            async move { store.list(&folder).await }
+        });
+        let level1: Vec<Listing> = level1.buffered(FOOTERS_AT_A_TIME).try_collect().await?;
         let marked = store.list(&Prefix::BadBlocks).await?.objects.into_iter();
         let marked = marked.filter_map(|object| if let Key::BadBlock(block) = object.key { Some(block) } else { None });
         let mut listed = Self { began, blocks: Vec::new(), marked: marked.collect(), foreign: level0.foreign };

@@ -15,7 +15,7 @@ use crate::store::layout::BlockKey;
 use crate::table::view::{Block, View, has_stood, is_one_run, runs};
 
 /// While an hour is open, what has been indexed into it is merged this often.
-const OPEN_EVERY: Duration = Duration::from_secs(5 * 60);
+pub(super) const OPEN_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// An hour is merged into one run when it has been over for this long: the spans of its last requests have come.
 const CLOSED_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -63,6 +63,9 @@ pub struct Plan {
     pub newer: Vec<(Table, Hour)>,
     /// Blocks that cannot be read, and what is wrong with each.
     pub damaged: Vec<(String, String)>,
+    /// When the first of the blocks that are not merged now will be due, if any will.
+    #[serde(skip)]
+    pub next: Option<Timestamp>,
 }
 
 /// A merge of some blocks of one table, shard and hour.
@@ -124,8 +127,9 @@ impl Plan {
                     continue;
                 }
                 let blocks = if forced { blocks } else { mergeable(blocks, hour, facts.now) };
-                if let Some((inputs, why)) = due(&blocks, hour, forced, facts) {
-                    self.merges.push(Merge::new(table, shard, hour, why, view, &inputs));
+                match due(&blocks, hour, forced, facts) {
+                    Some((inputs, why)) => self.merges.push(Merge::new(table, shard, hour, why, view, &inputs)),
+                    None => self.next = self.next.into_iter().chain(due_at(&blocks, hour, facts.now)).min(),
                 }
             }
         }
@@ -184,6 +188,17 @@ fn due<'a>(blocks: &[&'a Block], hour: Hour, forced: bool, facts: &Facts) -> Opt
         return Some((blocks.to_vec(), Why::Closed));
     }
     due_stragglers(blocks, facts).map(|inputs| (inputs, Why::Stragglers))
+}
+
+/// When `blocks`, which are not due now, will be by their age: not by what comes until then.
+fn due_at(blocks: &[&Block], hour: Hour, now: Timestamp) -> Option<Timestamp> {
+    if is_one_run(blocks) {
+        return None;
+    }
+    let closes = hour.end().checked_add(CLOSED_AFTER).ok().filter(|closes| now < *closes);
+    let waits = if closes.is_some() { OPEN_EVERY } else { STRAGGLER_AGE };
+    let level0 = blocks.iter().filter(|block| block.is_level0()).map(|block| block.modified).min();
+    closes.into_iter().chain(level0.and_then(|oldest| oldest.checked_add(waits).ok())).min()
 }
 
 fn due_while_open<'a>(blocks: &[&'a Block], facts: &Facts) -> Option<Vec<&'a Block>> {

@@ -13,6 +13,12 @@ use crate::table::view::has_stood;
 /// How much larger objects are once decompressed, for want of knowing: gzip'd OTLP grows six- to tenfold.
 const GROWTH: u64 = 8;
 
+/// So many objects are worth a worker, however small they are.
+const MANY_OBJECTS: usize = 100;
+
+/// What is ready and has not been taken for so long is everybody's.
+const LATE: Duration = Duration::from_secs(30);
+
 /// A name that says that its object is not finished is believed for this long; then it has been forgotten.
 const UNFINISHED_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -56,6 +62,9 @@ pub struct Plan {
     pub left: Vec<Left>,
     /// Whether a batch is due: there is enough for one, or the oldest object has waited for a minute.
     pub due: bool,
+    /// When the first of those that are not indexed now will have waited long enough.
+    #[serde(skip)]
+    pub next: Option<Timestamp>,
     /// Names in the inbox that cannot be keys.
     pub foreign: Vec<String>,
 }
@@ -120,7 +129,12 @@ impl Plan {
             match why_not(&path, &object, facts) {
                 // What the ledger has is no news: a kept archive has a million of those.
                 Some(Why::Indexed) => {}
-                Some(why) => plan.left.push(Left { path, why }),
+                Some(why) => {
+                    if why == Why::Young {
+                        plan.next = plan.next.into_iter().chain(ready(&object, facts)).min();
+                    }
+                    plan.left.push(Left { path, why });
+                }
                 None => {
                     let list = if (facts.failures)(&path) > 0 { &mut plan.alone } else { &mut plan.objects };
                     list.push(Item { path, size_bytes: object.size_bytes, deaths: None, object });
@@ -130,7 +144,14 @@ impl Plan {
         let oldest = plan.items().map(|item| item.object.modified).min();
         let enough = plan.bytes().saturating_mul(GROWTH) >= facts.batch_bytes;
         plan.due = facts.once || enough || oldest.is_some_and(|oldest| has_waited(oldest, facts.now, facts.batch_age));
+        let waiting = oldest.filter(|_| !plan.due).and_then(|oldest| oldest.checked_add(facts.batch_age).ok());
+        plan.next = plan.next.into_iter().chain(waiting).min();
         plan
+    }
+
+    /// Whether those that are left only have to grow older.
+    pub fn only_waits(&self) -> bool {
+        self.left.iter().all(|left| matches!(left.why, Why::Young | Why::Unfinished))
     }
 
     /// Sorts out objects with which workers died: `deaths` says how many, or none if nobody did.
@@ -173,12 +194,42 @@ fn has_waited(since: Timestamp, now: Timestamp, time: Duration) -> bool {
     time.is_zero() || has_stood(since, now, time)
 }
 
+fn settle(object: &Object, facts: &Facts<'_>) -> Duration {
+    if object.key.is_received() { facts.settle_received } else { facts.settle }
+}
+
+/// When an object will have waited long enough.
+fn ready(object: &Object, facts: &Facts<'_>) -> Option<Timestamp> {
+    object.modified.checked_add(settle(object, facts).max(facts.batch_age)).ok()
+}
+
+/// When `objects` are late, if whoever has them does not take them: it may be busy with a merge, or hang.
+pub fn late_at(objects: &[Object], facts: &Facts<'_>) -> Option<Timestamp> {
+    let waits = objects.iter().filter(|object| !(facts.indexed)(object) && !is_unfinished(&object.key.path()));
+    waits.filter_map(|object| ready(object, facts)).min()?.checked_add(LATE).ok()
+}
+
+/// Among how many of `peers` a listing of so many objects and bytes is shared out: as many as have a whole batch each, or
+/// so many objects that to ask for them takes seconds, and one at least.
+///
+/// A batch waits for a minute for company because it costs two heartbeats, two blocks and a handful of listings whatever
+/// is in it, and each block the readers and mergers of blocks. Were a trickle shared out among twenty, there would be
+/// twenty of all that a minute. (And collectors name objects by time: who has the first slice has what is oldest, again
+/// and again, and makes a batch of each few seconds.)
+///
+/// Peers that see other listings do some work twice or leave it to each other until they list again, within a minute.
+/// What the first ones do not take, because they are dead or busy, is everybody's as soon as it is late ([`late_at`]).
+pub fn sharers(objects: usize, bytes: u64, batch_bytes: u64, peers: usize) -> usize {
+    let batches = bytes.saturating_mul(GROWTH) / batch_bytes.max(1);
+    let batches = usize::try_from(batches).unwrap_or(usize::MAX);
+    batches.max(objects / MANY_OBJECTS).clamp(1, peers.max(1))
+}
+
 fn why_not(path: &str, object: &Object, facts: &Facts<'_>) -> Option<Why> {
     let unfinished = is_unfinished(path) && !has_stood(object.modified, facts.now, UNFINISHED_FOR);
-    let settle = if object.key.is_received() { facts.settle_received } else { facts.settle };
     let young = match facts.until {
         Some(until) => object.modified > until,
-        None => !facts.once && !has_waited(object.modified, facts.now, settle),
+        None => !facts.once && !has_waited(object.modified, facts.now, settle(object, facts)),
     };
     if (facts.indexed)(object) {
         Some(Why::Indexed)
@@ -286,8 +337,12 @@ mod tests {
         let plan = Plan::new(listing(), &facts(1_035));
         assert_eq!((plan.objects.len(), plan.left.len(), plan.due), (1, 1, false));
         assert_eq!(plan.left[0].why, Why::Young);
+        let second = |second| Timestamp::from_second(second).ok();
+        assert_eq!(plan.next, second(1_060), "when the first has waited for a minute");
         let plan = Plan::new(listing(), &facts(1_060));
-        assert_eq!((plan.objects.len(), plan.due), (2, true));
+        assert_eq!((plan.objects.len(), plan.due, plan.next), (2, true, None));
+        let plan = Plan::new(listing(), &Facts { settle: Duration::from_secs(90), ..facts(1_095) });
+        assert_eq!((plan.objects.len(), plan.due, plan.next), (1, true, second(1_120)), "when it has settled");
         let plan = Plan::new(listing(), &Facts { batch_bytes: 1_600, ..facts(1_045) });
         assert!(plan.due, "enough for a batch");
         let plan = Plan::new(listing(), &Facts { once: true, ..facts(1_000) });
@@ -300,6 +355,23 @@ mod tests {
         };
         let plan = Plan::new(listing(), &eager);
         assert_eq!((plan.objects.len(), plan.due), (2, true), "also what is dated after the clock");
+    }
+
+    #[test]
+    fn a_listing_is_shared_by_as_many_as_have_a_batch_each() {
+        let batches = |batches: u64| batches * (1 << 20) / GROWTH;
+        let cases = [
+            (1, 0, 20, 1),
+            (1, batches(1), 20, 1),
+            (9, batches(3) + 5, 20, 3),
+            (9, batches(30), 20, 20),
+            (9, u64::MAX, 0, 1),
+            (399, batches(1), 20, 3),
+        ];
+        for (objects, bytes, peers, expected) in cases {
+            assert_eq!(sharers(objects, bytes, 1 << 20, peers), expected, "{objects}, {bytes} bytes, {peers} peers");
+        }
+        assert_eq!(sharers(1, 1, 0, 20), 8);
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn plan(blocks: &[Block], facts: &Facts) -> Plan {
     let view = View { began: facts.now, blocks: blocks.to_vec(), damaged: Vec::new(), foreign: Vec::new() };
     let mut plan = Plan::default();
     plan.add(Table::Spans, &view, facts);
+    assert!(plan.next.is_none_or(|next| next > facts.now), "what is not due will be");
     plan
 }
 
