@@ -467,6 +467,8 @@ impl<'a> Shift<'a> {
         };
         let merges = !busy || self.worker.clock.monotonic() - self.merged >= patience;
         if !merges && !is_eager {
+            // A backlog is of any hour, also of closed ones, which need not wait: when it is done, it is merged.
+            self.rests.remove(&Stage::Compact);
             return Ok(cycle);
         }
         if merges {
