@@ -57,9 +57,10 @@ pub async fn plan(desk: &Desk, _: &Round) -> Result<Plan> {
 /// square.
 ///
 /// It only saves work (rule 4). If peers change, what was dealt to others is anew, and everybody looks at once. Of two that
-/// see other peers (or one that runs a program that takes slices) both may merge a part, or none until they agree. A worker that dies leaves its parts for the minute in
-/// which it still counts. A part whose shard is of another count than its hour (settings that were changed by hand) is
-/// whose hour it is, when it next lists the whole.
+/// see other peers, or one of which runs a program that takes slices, both may merge a part, or none until they agree. A
+/// worker that dies leaves its parts for the minute in which it still counts. A part whose shard is of another count than
+/// its hour (settings that were changed by hand) is whose hour it is, when it next lists the whole. What is deleted is
+/// judged by part of a table only in one direction: an output that was not listed replaces nothing.
 #[derive(Clone)]
 struct Dealt {
     round: Round,
@@ -171,8 +172,8 @@ fn rests_until(desk: &Desk, dealt: Option<&Dealt>, plan_next: Option<Timestamp>)
     Some(desk.clock.monotonic() + due.min(longest))
 }
 
-/// Deletes what has been replaced for as long as the grace, then does my slice of the merges, for about a minute
-/// (`--once`: all of them). With a grace of zero the inputs go in the same round.
+/// Deletes what has been replaced for as long as the grace, then does my part of the merges, for about a minute
+/// (`--once`: all of my slice, by weight). With a grace of zero the inputs go in the same round.
 ///
 /// # Errors
 /// When nothing can be done: the store does not answer.

@@ -203,7 +203,8 @@ fn ready(object: &Object, facts: &Facts<'_>) -> Option<Timestamp> {
     object.modified.checked_add(settle(object, facts).max(facts.batch_age)).ok()
 }
 
-/// When `objects` are late, if whoever has them does not take them: it may be busy with a merge, or hang.
+/// When `objects` are late, if whoever has them does not take them: it may be busy with a merge, or hang. (While an object
+/// is left for good, for a newer program, all are late: then everybody has its slice, which costs more and does no harm.)
 pub fn late_at(objects: &[Object], facts: &Facts<'_>) -> Option<Timestamp> {
     let waits = objects.iter().filter(|object| !(facts.indexed)(object) && !is_unfinished(&object.key.path()));
     waits.filter_map(|object| ready(object, facts)).min()?.checked_add(LATE).ok()
