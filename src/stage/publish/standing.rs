@@ -6,6 +6,7 @@
 //! slowest requests or the newest errors.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -19,7 +20,8 @@ use crate::query::window::Window;
 use crate::store::layout::SiteKey;
 use crate::store::{Key, Store, StoreErrorKind};
 
-/// The rows of those of `traces` that `documents` (by handler, with the etags that their part names) have whole.
+/// The rows of those of `traces` that `documents` (by handler: a hash of their bytes, and the etag that their part names)
+/// have whole.
 ///
 /// Nothing depends on them: a document that is gone, was written anew by somebody else, is damaged, or was written by a
 /// program that did not tell where it had looked has none, and the traces are read from all blocks again.
@@ -28,10 +30,10 @@ use crate::store::{Key, Store, StoreErrorKind};
 /// If the store fails.
 pub async fn of(
     store: &Store,
-    documents: &BTreeMap<HandlerId, String>,
-    traces: &Traces,
+    documents: &BTreeMap<HandlerId, (String, String)>,
+    traces: &Arc<Traces>,
 ) -> Result<HashMap<TraceId, RecordBatch>> {
-    let reads = stream::iter(documents).map(|(handler, etag)| async move {
+    let reads = stream::iter(documents).map(|(handler, (_, etag))| async move {
         let key = Key::Site(SiteKey::Traces(handler.clone()));
         let body = match store.get(&key).await {
             Ok((body, object)) if object.etag == *etag => body,
@@ -39,34 +41,33 @@ pub async fn of(
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(HashMap::new()),
             Err(error) => return Err(error.into()),
         };
-        let traces = traces.clone();
+        let traces = Arc::clone(traces);
         match crate::task::cpu(move || whole(&body, &traces)).await {
-            Ok(whole) => Ok(whole),
+            Ok(whole) => Result::<_>::Ok(whole),
             Err(report) => {
                 tracing::warn!(document = %key.path(), failure = told(&report), "the traces of a page are read anew");
                 Ok(HashMap::new())
             }
         }
     });
-    reads
-        .buffer_unordered(AT_A_TIME)
-        .try_fold(HashMap::new(), |mut all, some| async {
-            all.extend(some);
-            Ok(all)
-        })
-        .await
+    let mut reads = reads.buffer_unordered(AT_A_TIME);
+    let mut all = HashMap::new();
+    while let Some(whole) = reads.try_next().await? {
+        all.extend(whole);
+    }
+    Ok(all)
 }
 
 /// The rows of those of `traces` that were looked for in all hours in which they are looked for now. CPU only.
 fn whole(body: &[u8], traces: &Traces) -> Result<HashMap<TraceId, RecordBatch>> {
     let (rows, Beside { looked_in, .. }) = pin::decode_document(body)?;
     let is_whole = |trace: &TraceId| {
-        let (wanted, looked) = (traces.get(trace)?, looked_in.get(&trace.to_string())?);
-        let looked = Window { first: looked[0], last: looked[1] };
-        (looked.join(*wanted) == looked).then_some(())
+        traces.get(trace).zip(looked_in.get(&trace.to_string())).is_some_and(|(wanted, [first, last])| {
+            let looked = Window { first: *first, last: *last };
+            looked.join(*wanted) == looked
+        })
     };
-    let rows = rows::by_trace(&rows)?.into_iter();
-    Ok(rows.filter(|(trace, _)| is_whole(trace).is_some()).collect())
+    Ok(rows::by_trace(&rows)?.into_iter().filter(|(trace, _)| is_whole(trace)).collect())
 }
 
 #[cfg(test)]
@@ -91,9 +92,9 @@ mod tests {
         let key = Key::Site(SiteKey::Traces(handler.clone()));
         let carried = async |etag: &str, first: i32, last: i32| {
             let hour = Hour::of_ns(START as i64);
-            let traces = [(trace_id(1), Window { first: hour.plus(first), last: hour.plus(last) })].into();
-            let documents = [(handler.clone(), etag.to_owned())].into();
-            let carried = of(&at.desk.store, &documents, &traces).await.unwrap();
+            let traces = Traces::from([(trace_id(1), Window { first: hour.plus(first), last: hour.plus(last) })]);
+            let documents = [(handler.clone(), (String::new(), etag.to_owned()))].into();
+            let carried = of(&at.desk.store, &documents, &Arc::new(traces)).await.unwrap();
             carried.get(&trace_id(1)).map_or(0, RecordBatch::num_rows)
         };
         assert_eq!((carried(&etag, -2, 1).await, carried(&etag, 0, 0).await), (2, 2));

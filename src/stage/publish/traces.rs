@@ -109,7 +109,7 @@ pub fn shown<'k>(handlers: impl Iterator<Item = (&'k HandlerId, &'k Handler, usi
         joined.entry(*trace).and_modify(|known| *known = known.join(*window)).or_insert(*window);
     }
     for (trace, window) in shown.values_mut().flat_map(|shown| &mut shown.traces) {
-        *window = joined.get(trace).map_or(*window, |joined| joined.join(*window));
+        *window = joined.get(trace).copied().unwrap_or(*window);
     }
     shown
 }
@@ -187,8 +187,8 @@ pub async fn write(
         traces.extend(&shown.traces);
         pins.extend(&shown.pins);
     }
-    let etags = standing.iter().map(|(handler, (_, etag))| (handler.clone(), etag.clone())).collect();
-    let carried = super::standing::of(&desk.store, &etags, &traces).await?;
+    let traces = Arc::new(traces);
+    let carried = super::standing::of(&desk.store, standing, &traces).await?;
     let mut wanted = rows::wanted(spans, &traces);
     for (block, traces) in &mut wanted {
         traces.retain(|trace| fresh.contains(&block.id()) || !carried.contains_key(trace));
