@@ -54,6 +54,11 @@ impl Fence {
         self.limit.map(|limit| limit.saturating_sub(self.clock.monotonic() - self.began))
     }
 
+    /// Whether half of that time is over.
+    pub fn is_half_spent(&self) -> bool {
+        self.limit.zip(self.left()).is_some_and(|(limit, left)| left < limit / 2)
+    }
+
     /// Asked right before each write of a mutable name or a pin.
     pub fn allows_write(&self) -> Result<(), Fenced> {
         match self.limit {

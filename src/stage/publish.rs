@@ -3,7 +3,8 @@
 //! A shard of the handlers (by the hash of their ids, and the number of shards that counts now) is a *part*. A part is
 //! stale when the listing says other things than it was made from ([`MadeFrom`](document::MadeFrom)). Then the digests of
 //! visible blocks are joined, and of each handler is told whether anything that its documents are made of changed; only
-//! those are written, 20 at a time. The part is written last: it names what it was made from and each document's etag.
+//! those are written, some dozens to hundreds together ([`chunk`]). The part is written last: it names what it was made from
+//! and each document's etag. What there was no time for waits for the next round, and the part stays stale.
 //! Then come the extras that a user's own program makes of handlers ([`extras`]). Rank 0 joins the parts to
 //! `site/handlers.json`, and sees to it that the pages of this version stand ([`assets`]).
 //!
@@ -21,6 +22,7 @@ pub mod extras;
 pub mod farm;
 pub mod folder;
 mod list;
+mod listed;
 mod pages;
 mod part;
 pub mod plan;
@@ -28,14 +30,15 @@ mod standing;
 pub mod summary;
 mod traces;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::listed::Listed;
 pub use self::pages::Pages;
-use self::pages::Written;
+use self::pages::{Left, Written};
 use super::item::item;
 use super::{Desk, Fence, Round, StageReport};
 use crate::error::{Result, ResultExt};
@@ -66,32 +69,32 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
         (*shard, looked.get(shard).map_or(age, |looked| age.min(*looked)))
     });
     // There was not time enough for all of them: they are due at once.
-    let left = round.pages.left().into_iter().map(|shard| (shard, Duration::MAX));
+    let left = round.pages.left(Left::Pages).into_iter().map(|shard| (shard, Duration::MAX));
     let mine = round.slice(Shard::all(count).collect(), |_| 1);
     // Extras are left over only from parts that were looked at before.
-    let mut extras = round.pages.left_extras();
+    let mut extras = round.pages.left(Left::Extras);
     extras.retain(|shard| mine.contains(shard));
     let due = plan::due(mine, &ages.chain(left).collect(), every, desk.once);
     extras.extend(&due);
     round.monitor.begin(Stage::Publish, due.len() as u64, 0);
     if !due.is_empty() && !round.is_stopped() {
-        let mut fence = Fence::begin(&desk);
-        let mut ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
+        let mut listed = None;
         for shard in due {
-            if fence.left().is_some_and(|left| left < desk.grace / 4) {
-                // The parts before took half of the time for which a listing is good.
-                fence = Fence::begin(&desk);
-                ground = Ground::list(&desk, count).await.context("list what pages are made from")?;
-            }
             let name = part::item(shard);
             if round.is_stopped() || !round.setbacks.may_try(&name) {
                 done.skipped += 1;
                 continue;
             }
-            let work = part::publish(&desk, &fence, &ground, &written, shard);
+            // Listed anew when the parts before took half of the time for which a listing is good.
+            let ground = match listed.take_if(|ground: &mut Ground| !ground.fence.is_half_spent()) {
+                Some(ground) => ground,
+                None => Ground::list(&desk, count).await.context("list what pages are made from")?,
+            };
+            let ground = listed.insert(ground);
+            let work = part::publish(&desk, ground, &written, shard);
             match item(&desk.clock, &name, ground.bytes(), work).await {
                 Ok(report) => {
-                    round.pages.leave(shard, report.more);
+                    round.pages.leave(Left::Pages, shard, report.more);
                     if report.failed.is_empty() {
                         round.pages.look(shard, began);
                         round.setbacks.done(&name);
@@ -148,7 +151,6 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
     let count = *desk.settings.shards.at(Hour::of(now));
     let written = Pages::default().written(&desk.store).await?;
     let ground = Ground::list(&desk, count).await?;
-    let documents = ground.documents.iter().map(|(key, there)| (key.clone(), there.etag.clone())).collect();
     let mut lines = Vec::new();
     for shard in Shard::all(count) {
         let made_from = part::made_from(&desk, &ground, &written, shard);
@@ -156,7 +158,7 @@ pub async fn dry_run(desk: &Desk) -> Result<Vec<String>> {
         if plan::is_stale(part, &made_from) {
             lines.push(format!("publish: {shard}"));
         }
-        let extras = part.map_or(0, |part| extras::count_due(&desk, part, &documents));
+        let extras = part.map_or(0, |part| extras::count_due(&desk, part, &ground.site));
         if extras > 0 {
             lines.push(format!("publish: extras of {extras} handlers of {shard}"));
         }
@@ -194,48 +196,35 @@ pub async fn forget(desk: &Desk, traces: &BTreeSet<TraceId>, fence: &Fence) -> R
     Ok(deleted)
 }
 
-/// A document as it was listed.
-struct Standing {
-    etag: String,
-    modified: Timestamp,
-}
-
 /// What all parts are made from, as it was listed.
 struct Ground {
+    /// How long that can be relied on.
+    fence: Fence,
     /// How many shards there are now.
     count: u16,
     entries: View,
     spans: View,
     pins: Pins,
     forgotten: HashSet<TraceId>,
-    /// Documents that stand.
-    documents: HashMap<SiteKey, Standing>,
+    site: Listed,
 }
 
 impl Ground {
     async fn list(desk: &Desk, count: u16) -> Result<Self> {
+        let fence = Fence::begin(desk);
         let entries = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
         // After the entries: what they refer to was written before them.
         let spans = desk.view(&Scope::all(Table::Spans, desk.grace)).await?;
         // After the blocks: rows that left them in the meantime are in pins that were written before.
         let pins = Pins::all(&desk.store).await?;
         let forgotten = forgotten(&desk.store).await?;
-        let site = desk.store.list(&Prefix::Site).await?;
-        let documents = site.objects.into_iter().filter_map(|object| match object.key {
-            Key::Site(key) => Some((key, Standing { etag: object.etag, modified: object.modified })),
-            _ => None,
-        });
-        Ok(Self { count, entries, spans, pins, forgotten, documents: documents.collect() })
+        let site = Listed::now(&desk.store).await?;
+        Ok(Self { fence, count, entries, spans, pins, forgotten, site })
     }
 
     /// How much a part may have to look at, at most.
     fn bytes(&self) -> u64 {
         [&self.entries, &self.spans].iter().flat_map(|view| &view.blocks).map(|block| block.size_bytes).sum()
-    }
-
-    /// Whether a document stands as it was written.
-    fn stands(&self, key: &SiteKey, etag: &str) -> bool {
-        self.documents.get(key).is_some_and(|there| there.etag == etag)
     }
 
     /// A moment before which everything on the listing of spans was written.

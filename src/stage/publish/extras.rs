@@ -13,7 +13,7 @@
 //! Runs begin in the first quarter of the grace and take at most another, so that the fence does not come down between a
 //! run and its upload; the rest is left to the next round, which comes at once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -25,19 +25,18 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::command::Runner;
 use super::document::{Extra, ExtraFile, Extras, Part, PartRow, Summary};
 use super::folder::{self, Folder};
+use super::listed::Listed;
+use super::pages::Left;
 use crate::error::{Report, Result, ResultExt, bail};
 use crate::model::{HandlerId, Shard};
 use crate::stage::item::item;
 use crate::stage::{Desk, Fence, Round, StageReport, lanes};
 use crate::store::layout::{ExtraName, SiteKey};
-use crate::store::{Key, Prefix, Stage};
+use crate::store::{Key, Stage};
 use crate::task;
 
 /// After so many failures, and nothing else, the command itself is broken: the others wait.
 const HOPELESS: u32 = 8;
-
-/// Documents that stand: key → etag.
-type Standing = HashMap<SiteKey, String>;
 
 /// Makes the extras of `shards` whose parts stand.
 pub(super) async fn run(desk: &Desk, round: &Round, shards: &BTreeSet<Shard>) -> Result<StageReport> {
@@ -50,19 +49,14 @@ pub(super) async fn run(desk: &Desk, round: &Round, shards: &BTreeSet<Shard>) ->
     if !words.is_empty() && desk.guard.is_none() {
         round.warn(&desk.clock, Stage::Publish, NOT_ALLOWED);
     }
-    let site = desk.store.list(&Prefix::Site).await.context("list the pages")?;
-    let standing: Standing = site
-        .objects
-        .into_iter()
-        .filter_map(|object| if let Key::Site(key) = object.key { Some((key, object.etag)) } else { None })
-        .collect();
+    let listed = Listed::now(&desk.store).await.context("list the pages")?;
     for (shard, part) in parts() {
         let work = Work {
             desk,
             round,
             fence: &fence,
             until: (!desk.grace.is_zero()).then(|| began + desk.grace / 4),
-            standing: &standing,
+            listed: &listed,
             // Those that its pages were made without, not those of now: the command sees what the pages show.
             forgotten: &part.made_from.forgotten,
             done: AtomicU32::new(0),
@@ -91,11 +85,9 @@ enum Due {
 }
 
 /// What is due of the handler in `line`. Pure.
-fn due(line: &PartRow, words: &[String], forgotten: &str, standing: &Standing) -> Due {
+fn due(line: &PartRow, words: &[String], forgotten: &str, listed: &Listed) -> Due {
     let Some(extras) = &line.extras else { return if words.is_empty() { Due::Nothing } else { Due::Make } };
-    let stands = |file: &ExtraFile| {
-        key(&line.row.id, &file.name).is_some_and(|key| standing.get(&key).is_some_and(|etag| *etag == file.etag))
-    };
+    let stands = |file: &ExtraFile| key(&line.row.id, &file.name).is_some_and(|key| listed.stands(&key, &file.etag));
     let all_stand = extras.files.iter().all(stands);
     if words.is_empty() {
         Due::Drop
@@ -137,9 +129,9 @@ pub(super) fn shown(id: &HandlerId, extras: Option<&Extras>) -> (Vec<Extra>, Opt
 }
 
 /// How many handlers of a part have something to be done. Reads nothing.
-pub(super) fn count_due(desk: &Desk, part: &Part, standing: &Standing) -> usize {
+pub(super) fn count_due(desk: &Desk, part: &Part, listed: &Listed) -> usize {
     let (words, forgotten) = (&desk.settings.publish_command, &part.made_from.forgotten);
-    let due = |line: &&PartRow| due(line, words, forgotten, standing) != Due::Nothing;
+    let due = |line: &&PartRow| due(line, words, forgotten, listed) != Due::Nothing;
     part.handlers.iter().filter(due).count()
 }
 
@@ -149,7 +141,7 @@ struct Work<'a> {
     fence: &'a Fence,
     /// No run begins later.
     until: Option<Duration>,
-    standing: &'a Standing,
+    listed: &'a Listed,
     forgotten: &'a str,
     done: AtomicU32,
     failed: AtomicU32,
@@ -176,7 +168,7 @@ impl Work<'_> {
         let may_make = self.desk.guard.is_some() && is_whole && self.round.setbacks.may_try(&all);
         let mut todo: Vec<(usize, &PartRow, Due)> = Vec::new();
         for (number, line) in part.handlers.iter().enumerate() {
-            match due(line, words, self.forgotten, self.standing) {
+            match due(line, words, self.forgotten, self.listed) {
                 Due::Nothing => {}
                 Due::Make if !may_make => done.skipped += u64::from(self.desk.guard.is_some()),
                 due => todo.push((number, line, due)),
@@ -227,7 +219,7 @@ impl Work<'_> {
         } else if may_make {
             self.round.setbacks.done(&all);
             done.more = self.is_late();
-            self.round.pages.leave_extras(shard, done.more);
+            self.round.pages.leave(Left::Extras, shard, done.more);
         }
         if handlers != part.handlers {
             // Last: what it names stands.

@@ -29,10 +29,17 @@ struct Memory {
     assets_due: Duration,
     /// When `site/farm.json` was written last (monotonic).
     farm_written: Option<Duration>,
-    /// Parts with pages that are still to be made.
-    left: BTreeSet<Shard>,
-    /// Parts with extras that are still to be made.
-    left_extras: BTreeSet<Shard>,
+    /// Parts of which not everything could be made yet.
+    left: BTreeSet<(Left, Shard)>,
+}
+
+/// What there may not be time enough for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Left {
+    /// A part's pages.
+    Pages,
+    /// What a user's own program makes for them.
+    Extras,
 }
 
 /// The parts that stand, of any number of shards.
@@ -129,34 +136,19 @@ impl Pages {
         self.lock().farm_written = Some(at);
     }
 
-    /// There was not time enough for all pages of a part, or there was after all.
-    pub(super) fn leave(&self, shard: Shard, left: bool) {
+    /// There was not time enough for all of `what` of a part, or there was after all.
+    pub(super) fn leave(&self, what: Left, shard: Shard, left: bool) {
         let mut memory = self.lock();
         if left {
-            memory.left.insert(shard)
+            memory.left.insert((what, shard))
         } else {
-            memory.left.remove(&shard)
+            memory.left.remove(&(what, shard))
         };
     }
 
-    /// The parts with pages that are still to be made.
-    pub(super) fn left(&self) -> BTreeSet<Shard> {
-        self.lock().left.clone()
-    }
-
-    /// There was not time enough for all extras of a part, or there was after all.
-    pub(super) fn leave_extras(&self, shard: Shard, left: bool) {
-        let mut memory = self.lock();
-        if left {
-            memory.left_extras.insert(shard)
-        } else {
-            memory.left_extras.remove(&shard)
-        };
-    }
-
-    /// The parts with extras that are still to be made.
-    pub(super) fn left_extras(&self) -> BTreeSet<Shard> {
-        self.lock().left_extras.clone()
+    /// The parts of which some of `what` is still to be made.
+    pub(super) fn left(&self, what: Left) -> BTreeSet<Shard> {
+        self.lock().left.iter().filter(|(left, _)| *left == what).map(|(_, shard)| *shard).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {

@@ -18,7 +18,7 @@ use crate::query::AT_A_TIME;
 use crate::query::handlers::{self, Adoption, Handler, Handlers};
 use crate::query::newest::shown_last;
 use crate::query::rows::{self, Traces};
-use crate::stage::{Desk, Fence, StageReport};
+use crate::stage::{Desk, StageReport};
 use crate::store::Key;
 use crate::store::layout::SiteKey;
 use crate::table::digest::HandlerDigest;
@@ -59,13 +59,7 @@ fn elsewhere(written: &Written, count: u16, shard: Shard) -> impl Iterator<Item 
 }
 
 /// Makes the part of `shard` anew if it is stale.
-pub(super) async fn publish(
-    desk: &Desk,
-    fence: &Fence,
-    ground: &Ground,
-    written: &Written,
-    shard: Shard,
-) -> Result<StageReport> {
+pub(super) async fn publish(desk: &Desk, ground: &Ground, written: &Written, shard: Shard) -> Result<StageReport> {
     let made_from = made_from(desk, ground, written, shard);
     let before = written.part(shard);
     let documents_stand = before.is_some_and(|part| part.handlers.iter().all(|line| stands(ground, line)));
@@ -77,13 +71,13 @@ pub(super) async fn publish(
     let looked = before.and_then(|part| Timestamp::from_millisecond(part.spans_until_ms).ok());
     let looked = looked.unwrap_or(Timestamp::UNIX_EPOCH);
     let fresh = plan::fresh(&ground.spans, looked).into_iter().map(Block::id).collect();
-    Work { desk, fence, ground, shard, before, looked, fresh, known: &known }.publish(made_from).await
+    Work { desk, ground, shard, before, looked, fresh, known: &known }.publish(made_from).await
 }
 
 /// Whether a handler's documents are those that the part names.
 fn stands(ground: &Ground, line: &PartRow) -> bool {
-    ground.stands(&SiteKey::Summary(line.row.id.clone()), &line.summary_etag)
-        && ground.stands(&SiteKey::Traces(line.row.id.clone()), &line.traces_etag)
+    ground.site.stands(&SiteKey::Summary(line.row.id.clone()), &line.summary_etag)
+        && ground.site.stands(&SiteKey::Traces(line.row.id.clone()), &line.traces_etag)
 }
 
 /// What is known for one part.
@@ -131,7 +125,6 @@ struct Chunked {
 
 struct Work<'a> {
     desk: &'a Desk,
-    fence: &'a Fence,
     ground: &'a Ground,
     shard: Shard,
     before: Option<&'a Part>,
@@ -159,7 +152,7 @@ impl Work<'_> {
             let inputs = self.inputs(id)?;
             let old = before.get(id);
             let stale_summary = old.is_none_or(|line| {
-                line.inputs != inputs || !self.ground.stands(&SiteKey::Summary((*id).clone()), &line.summary_etag)
+                line.inputs != inputs || !self.ground.site.stands(&SiteKey::Summary((*id).clone()), &line.summary_etag)
             });
             if let Some(old) = old {
                 lines.insert((*id).clone(), (*old).clone());
@@ -173,7 +166,7 @@ impl Work<'_> {
         let mut left = &todo[..];
         let mut size = Chunk::first(self.desk.memory_bytes);
         while !left.is_empty() {
-            if !size.has_time(self.fence.left()) {
+            if !size.has_time(self.ground.fence.left()) {
                 // What there was time for counts, and is not made again; the part stays stale.
                 tracing::info!(part = %self.shard, handlers = left.len(), "the rest of the pages waits for the next round");
                 made_from.entries.clear();
@@ -209,7 +202,7 @@ impl Work<'_> {
         for line in gone {
             let pages = [SiteKey::Summary(line.row.id.clone()), SiteKey::Traces(line.row.id.clone())];
             for key in pages.into_iter().chain(extras::keys(line)) {
-                self.fence.allows_delete()?;
+                self.ground.fence.allows_delete()?;
                 self.desk.store.delete(&Key::Site(key)).await?;
                 done.deleted += 1;
             }
@@ -217,7 +210,7 @@ impl Work<'_> {
         let listed: BTreeSet<&str> = lists.iter().map(|list| list.row.list.as_str()).collect();
         let gone = self.before.into_iter().flat_map(|part| &part.not_found).map(|list| &list.row.list);
         for list in gone.filter(|list| !listed.contains(list.as_str())) {
-            self.fence.allows_delete()?;
+            self.ground.fence.allows_delete()?;
             self.desk.store.delete(&Key::Site(SiteKey::NotFound(list.clone()))).await?;
             done.deleted += 1;
         }
@@ -233,7 +226,7 @@ impl Work<'_> {
         // Last: what it names stands.
         let body = serde_json::to_vec(&part).context("write a part of the list of handlers")?;
         done.bytes_out += body.len() as u64;
-        self.fence.allows_write()?;
+        self.ground.fence.allows_write()?;
         self.desk.store.overwrite(&Key::Site(SiteKey::Part(self.shard)), body.into()).await?;
         done.done += 1;
         Ok(done)
@@ -286,7 +279,7 @@ impl Work<'_> {
         let mut same = Traces::new();
         for (id, shown) in traces {
             let as_written = before.get(id).is_some_and(|line| {
-                line.traces == shown.hash() && self.ground.stands(&SiteKey::Traces(id.clone()), &line.traces_etag)
+                line.traces == shown.hash() && self.ground.site.stands(&SiteKey::Traces(id.clone()), &line.traces_etag)
             });
             if as_written {
                 same.extend(&shown.traces);
@@ -316,7 +309,7 @@ impl Work<'_> {
     /// When one of a handler's documents was written last.
     fn written(&self, id: &HandlerId) -> Option<Timestamp> {
         let documents = [SiteKey::Summary(id.clone()), SiteKey::Traces(id.clone())];
-        documents.iter().filter_map(|key| self.ground.documents.get(key)).map(|there| there.modified).max()
+        documents.iter().filter_map(|key| self.ground.site.written(key)).max()
     }
 
     /// Writes the stale documents of some handlers.
@@ -335,11 +328,12 @@ impl Work<'_> {
         // The traces first: a summary names what stands.
         let standing = stale.keys().filter_map(|id| {
             let line = lines.get(id)?;
-            let stands = self.ground.stands(&SiteKey::Traces(id.clone()), &line.traces_etag);
+            let stands = self.ground.site.stands(&SiteKey::Traces(id.clone()), &line.traces_etag);
             stands.then(|| (id.clone(), (line.traces_body.clone(), line.traces_etag.clone())))
         });
         let (desk, spans, standing) = (self.desk, &self.ground.spans, standing.collect());
-        let (traces, held_bytes) = traces::write(desk, self.fence, spans, &stale, &standing, &self.fresh).await?;
+        let (traces, held_bytes) =
+            traces::write(desk, &self.ground.fence, spans, &stale, &standing, &self.fresh).await?;
         let mut bytes_out: u64 = traces.values().map(|written| written.bytes).sum();
         let summaries = stream::iter(chunk).map(|(id, stale_summary)| {
             let traces = traces.get(id);
@@ -397,7 +391,7 @@ impl Work<'_> {
         (summary.extras, summary.extra_error) = extras::shown(id, extras);
         let body = Bytes::from(serde_json::to_vec(&summary).context("write a summary")?);
         let length = body.len() as u64;
-        self.fence.allows_write()?;
+        self.ground.fence.allows_write()?;
         let object = self.desk.store.overwrite(&Key::Site(SiteKey::Summary(id.clone())), body).await?;
         Ok((summary.handler, self.inputs(id)?, object.etag, length))
     }
@@ -413,11 +407,11 @@ impl Work<'_> {
             let inputs = format!("{:016x}", xxh3_64(&body));
             let key = SiteKey::NotFound(document.list.list.clone());
             let etag = match before.get(id) {
-                Some(old) if old.inputs == inputs && self.ground.stands(&key, &old.etag) => old.etag.clone(),
+                Some(old) if old.inputs == inputs && self.ground.site.stands(&key, &old.etag) => old.etag.clone(),
                 _ => {
                     done.bytes_out += body.len() as u64;
                     done.done += 1;
-                    self.fence.allows_write()?;
+                    self.ground.fence.allows_write()?;
                     self.desk.store.overwrite(&Key::Site(key), body).await?.etag
                 }
             };

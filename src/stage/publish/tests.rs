@@ -166,6 +166,14 @@ async fn a_late_span_of_a_trace_that_is_shown_is_shown() {
     assert_eq!(traces(&world, &id).1, 21);
 }
 
+/// Hours before all others.
+const MORNING: u64 = START - 240 * MINUTE;
+
+/// The slowest request.
+fn slow() -> Sent {
+    Sent { duration: 9_000_000_000, ..Sent::request(50, 1, "/users/:id", MORNING) }
+}
+
 /// Notes which blocks of spans are read.
 fn noted(world: &World) -> (Client, Arc<Mutex<BTreeSet<String>>>) {
     let read = Arc::new(Mutex::new(BTreeSet::new()));
@@ -183,9 +191,7 @@ fn noted(world: &World) -> (Client, Arc<Mutex<BTreeSet<String>>>) {
 async fn traces_that_a_page_shows_already_are_not_looked_for_in_old_blocks() {
     let world = World::new();
     filled(&world).await;
-    let morning = START - 240 * MINUTE;
-    let slow = Sent { duration: 9_000_000_000, ..Sent::request(50, 1, "/users/:id", morning) };
-    world.send("slow", &[slow, Sent::inner(50, 2, 1, "db", morning + 7)]);
+    world.send("slow", &[slow(), Sent::inner(50, 2, 1, "db", MORNING + 7)]);
     world.take_in().await;
     let (client, read) = noted(&world);
     let at = world.sit(&client).await;
@@ -217,11 +223,9 @@ async fn traces_that_a_page_shows_already_are_not_looked_for_in_old_blocks() {
 async fn a_trace_is_looked_for_again_in_hours_that_nobody_looked_into() {
     let world = World::new();
     filled(&world).await;
-    let morning = START - 240 * MINUTE;
-    let slow = Sent { duration: 9_000_000_000, ..Sent::request(50, 1, "/users/:id", morning) };
     // Too far away to be looked for: the trace is shown without it.
     let far = Sent::inner(50, 2, 1, "db", START - 60 * MINUTE);
-    world.send("slow", &[slow, far]);
+    world.send("slow", &[slow(), far]);
     world.take_in().await;
     world.publish().await;
     let id = summary(&world, "users").handler.id;

@@ -26,8 +26,8 @@ async fn extras_are_due_when_what_they_are_made_of_changed_and_go_first_when_the
     let bare = &part.handlers[0];
     let file = ExtraFile { name: "a.svg".to_owned(), bytes: 1, body: "b".to_owned(), etag: "e".to_owned() };
     let key = key(&bare.row.id, "a.svg").unwrap();
-    let stands = Standing::from([(key.clone(), "e".to_owned())]);
-    let (changed, gone) = (Standing::from([(key, "f".to_owned())]), Standing::new());
+    let stands = Listed::of([(key.clone(), "e")]);
+    let (changed, gone) = (Listed::of([(key, "f")]), Listed::default());
     let made_from = made_from(bare, &command);
     let extras = Extras { made_from, forgotten: "none".to_owned(), files: vec![file], error: None };
     let line = PartRow { extras: Some(extras.clone()), ..bare.clone() };
