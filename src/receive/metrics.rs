@@ -50,14 +50,6 @@ impl Vital for Vitals {
 
 /// For systemd: it is told when requests are taken.
 impl Service for Arc<Counts> {
-    fn has_begun(&self) -> bool {
-        true
-    }
-
-    fn is_content(&self) -> bool {
-        true
-    }
-
     fn status(&self) -> String {
         let told = self.told();
         let requests = told.accepted + told.partly;

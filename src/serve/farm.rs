@@ -139,14 +139,6 @@ impl Farm {
 
 /// For systemd: it is told when requests are answered.
 impl Service for Farm {
-    fn has_begun(&self) -> bool {
-        true
-    }
-
-    fn is_content(&self) -> bool {
-        true
-    }
-
     fn status(&self) -> String {
         match self.incomplete_answers() {
             0 => format!("serving {}", self.0.store.url()),

@@ -73,9 +73,9 @@ pub async fn metrics(State((farm, most)): State<(Farm, Most)>) -> Result<Respons
     let text = farm.metrics(FRESH, move |reader| async move {
         Ok(relisted(|| text(&reader, most)).await.context("make the metrics")?)
     });
-    let (text, name) = (text.await?, "tracefarm_incomplete_answers_total");
-    let help = "Answers of this server that lack something, as blocks cannot be read.";
-    let text = format!("{text}# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n", farm.incomplete_answers());
+    let (mut text, name) = (text.await?.to_string(), "tracefarm_incomplete_answers_total");
+    begin(&mut text, name, "counter", "Answers of this server that lack something, as blocks cannot be read.");
+    text.push_str(&format!("{name} {}\n", farm.incomplete_answers()));
     Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response())
 }
 
@@ -170,11 +170,16 @@ impl Numbers {
 /// What a gauge says of a line.
 type Value = fn(&Line) -> f64;
 
+/// Begins a family of the text.
+fn begin(out: &mut String, name: &str, kind: &str, help: &str) {
+    out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+}
+
 /// The text, in Prometheus' format.
 fn exposed(numbers: &Numbers, now: Timestamp) -> String {
     let mut out = String::with_capacity(numbers.lines.len() * 2_500 + 1_000);
     let mut family = |name: &str, kind: &str, help: &str, write: &mut dyn FnMut(&mut String)| {
-        out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        begin(&mut out, name, kind, help);
         write(&mut out);
     };
     let lines: Vec<(String, &Line)> = numbers.lines.iter().map(|(key, line)| (labels(key, line), line)).collect();

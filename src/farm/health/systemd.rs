@@ -19,11 +19,15 @@ const TELLS_EVERY: Duration = Duration::from_secs(10);
 
 /// What systemd supervises.
 pub trait Service {
-    /// Whether its work has begun.
-    fn has_begun(&self) -> bool;
+    /// Whether its work has begun; with a server it has when this is asked.
+    fn has_begun(&self) -> bool {
+        true
+    }
 
     /// Whether it is to go on: else the watchdog is not fed. It is not either if no thread comes to look.
-    fn is_content(&self) -> bool;
+    fn is_content(&self) -> bool {
+        true
+    }
 
     /// One line for `systemctl status`.
     fn status(&self) -> String;
