@@ -325,10 +325,8 @@ struct Shift<'a> {
     expired: Option<Duration>,
     /// When blocks were last looked at for merges.
     merged: Duration,
-    /// What is in hand ends before its time when something comes …
+    /// What is in hand ends before its time when something comes.
     gives_way: bool,
-    /// … and did.
-    gave_way: bool,
     /// The next merges do not: the last gave way before they did anything.
     patient: bool,
     /// Stages that had nothing (more) to do, and until when there can be nothing.
@@ -370,7 +368,6 @@ impl<'a> Shift<'a> {
             expired: None,
             merged: asked,
             gives_way: false,
-            gave_way: false,
             patient: false,
             rests: HashMap::new(),
         })
@@ -476,7 +473,7 @@ impl<'a> Shift<'a> {
             self.gives_way = is_eager && !self.patient;
             let merged = self.look(Stage::Compact, &mut cycle, compact::run).await;
             self.gives_way = false;
-            let gave_way = std::mem::take(&mut self.gave_way);
+            let gave_way = cycle.gave_way;
             // What is left is merged in the next cycle; in vain it gives way once.
             self.patient = gave_way && !merged;
             if !gave_way && !rests {
@@ -604,7 +601,8 @@ impl<'a> Shift<'a> {
             self.ran.begins(stage);
             let round = self.round.clone();
             let working = Box::pin(run(&desk, &round)).instrument(span.clone());
-            let outcome = self.until_called(working, &stop).await;
+            let (outcome, gave_way) = self.until_called(working, &stop).await;
+            cycle.gave_way |= gave_way;
             // One stage runs at a time, so the processor time of the process is the stage's (but for the heartbeat's).
             let time = Took { wall: clock.monotonic() - started, processor: clock.processor() - used };
             let report = match outcome {
@@ -624,7 +622,7 @@ impl<'a> Shift<'a> {
             cycle.did_something |= report.did_something();
             cycle.more |= report.more;
             cycle.items_failed |= !report.failed.is_empty();
-            if stop.is_cancelled() && !self.gave_way {
+            if stop.is_cancelled() && !gave_way {
                 cycle.regrouped = true;
                 self.placed = None;
             }
@@ -697,10 +695,10 @@ impl<'a> Shift<'a> {
 
     /// Does `work`; when meanwhile the peers become others than those by which it was divided, or something comes to what
     /// gives way, `stop` makes the items in hand the last. While the peers cannot be asked they count as unchanged:
-    /// before the next stage it is said how long.
-    async fn until_called<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> T {
+    /// before the next stage it is said how long. What came of it, and whether it gave way.
+    async fn until_called<T>(&mut self, work: impl Future<Output = T>, stop: &CancellationToken) -> (T, bool) {
         if self.finishes {
-            return work.await;
+            return (work.await, false);
         }
         let mut work = std::pin::pin!(work);
         let others_now = async {
@@ -717,13 +715,12 @@ impl<'a> Shift<'a> {
             self.worker.options.pace.came.notified().await;
         };
         let gave_way = tokio::select! {
-            done = &mut work => return done,
+            done = &mut work => return (done, false),
             () = others_now => false,
             () = something_came, if self.gives_way => true,
         };
         stop.cancel();
-        self.gave_way = gave_way;
-        work.await
+        (work.await, gave_way)
     }
 
     /// Reads settings and catalogue again, once a minute. If they cannot be read the old ones count on; index itself
@@ -834,6 +831,8 @@ struct Cycle {
     waits: bool,
     /// The peers have become others in the middle of a stage: the work is divided anew before anything else.
     regrouped: bool,
+    /// Merges ended early because something came.
+    gave_way: bool,
 }
 
 impl Cycle {

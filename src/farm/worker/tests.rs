@@ -125,6 +125,17 @@ async fn a_worker_that_is_stopped_removes_its_heartbeat_and_ends() {
     assert!(summary.seconds < 331.0, "{summary}");
 }
 
+/// [`LINE`] with another span.
+fn span(number: u64) -> String {
+    LINE.replace("\"0101010101010101\"", &format!("\"{number:016x}\""))
+}
+
+/// How many requests the pages show; none before there are pages.
+fn shown(bucket: &Bucket) -> Option<u64> {
+    let list: serde_json::Value = serde_json::from_slice(&bucket.read("site/handlers.json")?.body).unwrap();
+    list["handlers"].as_array().unwrap().iter().map(|row| row["count"].as_u64()).sum()
+}
+
 /// Whenever it comes, also while blocks are merged and the clock is waited for.
 #[tokio::test(start_paused = true)]
 async fn what_comes_to_an_eager_worker_is_on_the_pages_within_two_seconds() {
@@ -134,22 +145,14 @@ async fn what_comes_to_an_eager_worker_is_on_the_pages_within_two_seconds() {
     let disk = store(&bucket, "disk", Box::new(|_| Fate::before(Incident::Wait(Duration::from_millis(3)))));
     let eager = worker(disk, &bucket, |options| options.pace = pace);
     let clock = bucket.clock();
-    let shown = || {
-        let list = bucket.read("site/handlers.json")?;
-        let list: serde_json::Value = serde_json::from_slice(&list.body).unwrap();
-        list["handlers"].as_array().unwrap().iter().map(|row| row["count"].as_u64()).sum::<Option<u64>>()
-    };
     let (summary, ()) = tokio::join!(eager.run(&stop), async {
         for number in 1..=90_u64 {
             // At other moments of the worker's minutes each time.
             clock.sleep(Duration::from_millis(137 * (number % 29))).await;
-            bucket.put(
-                &format!("inbox/{number}.json"),
-                LINE.replace("\"0101010101010101\"", &format!("\"{number:016x}\"")),
-            );
+            bucket.put(&format!("inbox/{number}.json"), span(number));
             let sent = clock.monotonic();
             came.notify_one();
-            while shown() < Some(number) {
+            while shown(&bucket) < Some(number) {
                 clock.sleep(Duration::from_millis(20)).await;
                 let took = clock.monotonic() - sent;
                 assert!(took < Duration::from_secs(2), "{number} after {took:?}");
@@ -170,17 +173,10 @@ async fn what_comes_while_many_hours_are_merged_waits_for_those_in_hand_alone() 
     let disk = store(&bucket, "disk", Box::new(|_| Fate::before(Incident::Wait(Duration::from_millis(20)))));
     let eager = worker(disk, &bucket, |options| options.pace = pace);
     let clock = bucket.clock();
-    let shown = || {
-        let list: serde_json::Value = serde_json::from_slice(&bucket.read("site/handlers.json").unwrap().body).unwrap();
-        list["handlers"].as_array().unwrap().iter().map(|row| row["count"].as_u64()).sum::<Option<u64>>()
-    };
     let merged = || bucket.paths("spans/shard=000-of-001/").len();
     for hour in 0..24 {
-        let line = LINE.replace("\"0101010101010101\"", &format!("\"{:016x}\"", hour + 1));
-        bucket.put(
-            &format!("inbox/{hour}.json"),
-            line.replace("1795357000", &(1_795_357_000 - hour * 3_600).to_string()),
-        );
+        let at = (1_795_357_000 - hour * 3_600).to_string();
+        bucket.put(&format!("inbox/{hour}.json"), span(hour + 1).replace("1795357000", &at));
     }
     let (summary, ()) = tokio::join!(eager.run(&stop), async {
         while merged() == 0 {
@@ -188,15 +184,19 @@ async fn what_comes_while_many_hours_are_merged_waits_for_those_in_hand_alone() 
         }
         let mut during = 0;
         for number in 1..=40_u64 {
-            let span = format!("\"{:016x}\"", 1_000 + number);
-            bucket.put(&format!("inbox/later-{number}.json"), LINE.replace("\"0101010101010101\"", &span));
+            bucket.put(&format!("inbox/later-{number}.json"), span(1_000 + number));
             let sent = clock.monotonic();
             during += u64::from(merged() < 23);
             came.notify_one();
-            while shown() != Some(24 + number) {
+            while shown(&bucket) != Some(24 + number) {
                 clock.sleep(Duration::from_millis(20)).await;
                 let took = clock.monotonic() - sent;
-                assert!(took < Duration::from_secs(2), "{number} after {took:?}: {:?}, {} merged", shown(), merged());
+                assert!(
+                    took < Duration::from_secs(2),
+                    "{number} after {took:?}: {:?}, {} merged",
+                    shown(&bucket),
+                    merged()
+                );
             }
         }
         assert!(during > 3, "{during} came while hours were merged");
@@ -551,7 +551,7 @@ impl Hand {
 /// Objects of one span each, numbered from `first` on.
 fn fill(bucket: &Bucket, first: u64, count: u64) {
     for number in first..first + count {
-        let line = LINE.replace("0101010101010101\",\"name", &format!("{:016x}\",\"name", number + 1));
+        let line = span(number + 1);
         bucket.put(&format!("inbox/{number:06}.json"), line);
     }
 }
@@ -667,7 +667,7 @@ async fn work_is_divided_anew_while_a_stage_is_at_it() {
         // Objects of half a megabyte: two make a batch.
         for number in 0..200 {
             let pad = "x".repeat(500_000);
-            let line = LINE.replace("0101010101010101\",\"name", &format!("{:016x}\",\"name", number + 1));
+            let line = span(number + 1);
             bucket.put(&format!("inbox/{number:06}.json"), line.replace("GET /x", &format!("GET /{pad}")));
         }
         bucket.clock().sleep(Duration::from_secs(100)).await;
