@@ -22,6 +22,7 @@ mod search;
 mod serve;
 mod session;
 mod settings;
+mod simulate;
 mod status;
 
 use std::io::Write;
@@ -72,6 +73,7 @@ enum Command {
     Settings(settings::Args),
     Rebuild(rebuild::Args),
     Lifecycle(lifecycle::Args),
+    Simulate(simulate::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Guard(guard::Args),
@@ -96,6 +98,7 @@ impl Command {
             Self::Settings(args) => args.run(session).await,
             Self::Rebuild(args) => args.run(session).await,
             Self::Lifecycle(args) => args.run(session).await,
+            Self::Simulate(args) => args.run(session).await,
             Self::Completions(args) => args.run(),
             Self::Guard(args) => args.run(session).await,
         }

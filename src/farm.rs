@@ -7,6 +7,7 @@ pub mod heartbeat;
 pub mod peers;
 pub mod record;
 pub mod settings;
+pub mod simulate;
 pub mod slice;
 pub mod strikes;
 pub mod worker;

@@ -45,7 +45,7 @@ mod pace;
 mod renew;
 mod sign;
 mod unbatch;
-mod upload;
+pub(crate) mod upload;
 
 use std::ops::Range;
 use std::sync::Arc;

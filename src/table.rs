@@ -7,7 +7,7 @@ pub mod block;
 pub(crate) mod canonical;
 pub mod digest;
 pub mod entries;
-mod footer;
+pub(crate) mod footer;
 pub(crate) mod key;
 mod lru;
 pub mod merge;

@@ -43,7 +43,8 @@ struct SetArgs {
     output: out::Output,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+/// `KEY=VALUE`, as people write settings.
+pub fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a setting and its value are written KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }

@@ -35,7 +35,7 @@ pub const DEADLY: u32 = 3;
 /// as long, and a company that is sixteen times smaller than a batch finds who it was with one death more.
 pub const COMPANY: usize = 16;
 /// So many objects beyond those being decoded are named in a heartbeat, so that it is not written for each.
-const AHEAD: usize = 100;
+pub(super) const AHEAD: usize = 100;
 /// How many strikes are read or written at a time.
 const AT_A_TIME: usize = 20;
 /// Strikes are kept for so long when their object is not there any more: a zombie may have it in hand.

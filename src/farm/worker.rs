@@ -37,14 +37,14 @@ use crate::task;
 
 /// The peers are asked for this often, also while a stage works: when they are others, the item in hand is the last one,
 /// and the work is divided anew.
-const PEERS_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PEERS_EVERY: Duration = Duration::from_secs(10);
 /// Settings and catalogue are read again after this time.
-const SETTINGS_EVERY: Duration = Duration::from_secs(60);
+pub(super) const SETTINGS_EVERY: Duration = Duration::from_secs(60);
 /// Expiry, and what else is done now and then.
-const HOURLY: Duration = Duration::from_secs(3600);
+pub(super) const HOURLY: Duration = Duration::from_secs(3600);
 /// A stage that lists the blocks and finds nothing to do is asked again after this time: nothing that it waits for
 /// happens more often, and listings are most of what an idle farm costs.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An eager worker that always has something to index merges blocks this often all the same.
 const MERGES_EVERY: Duration = Duration::from_secs(600);
 /// So long an eager worker merges whatever comes; then what is in hand is the last.

@@ -31,10 +31,10 @@ use crate::table::view::{Damaged, Parts, Scope, View};
 pub const FILE_BYTES: u64 = 1 << 30;
 
 /// A round begins merges for at most this long: then other stages have their turn.
-const ROUND_LASTS: Duration = Duration::from_secs(60);
+pub(crate) const ROUND_LASTS: Duration = Duration::from_secs(60);
 
 /// Who has no part of the hours that change looks this seldom whether there is something for it elsewhere.
-const ELSEWHERE_EVERY: Duration = Duration::from_secs(15 * 60);
+pub(crate) const ELSEWHERE_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// How often a worker lists whole tables: in an hour that nobody expects there may be something left to merge, of a merge
 /// that failed for long.

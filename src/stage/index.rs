@@ -39,6 +39,7 @@ use self::write::Gone;
 use super::item::{is_over_budget, item};
 use super::{Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
+use crate::farm::Settings;
 use crate::farm::record::Backlog;
 use crate::farm::settings::Span;
 use crate::farm::strikes::{self, Hands, Held};
@@ -48,14 +49,14 @@ use crate::otlp::redact::Redact;
 use crate::store::{Key, Listing, Object, Prefix, Stage};
 
 /// One listing is at most this many pages of 1000: a backlog is worked off from its first keys on.
-const LISTED_OBJECTS: usize = 100_000;
+pub(crate) const LISTED_OBJECTS: usize = 100_000;
 
 /// A listing is worked through for at most this long; then what came since is looked at, too.
-const LISTING_LASTS: Duration = Duration::from_secs(60);
+pub(crate) const LISTING_LASTS: Duration = Duration::from_secs(60);
 
 /// Settings older than this are not indexed by: a change of `shards` or `rules` counts two hours ahead, so that every
 /// worker has it in time.
-const SETTINGS_LAST: Duration = Duration::from_secs(300);
+pub(crate) const SETTINGS_LAST: Duration = Duration::from_secs(300);
 
 /// The item of a batch that took longer than its budget.
 const BATCH: &str = "a batch of inbox objects";
@@ -185,18 +186,28 @@ fn rests_until(desk: &Desk, plan: &Plan, listing: &Listing, listed: Duration) ->
     Some(due.map_or(again, |due| again.min(desk.clock.monotonic() + due)))
 }
 
+/// Decompressed bytes of a batch, at most, with so much memory: a batch is its rows as they come, once more sorted, and
+/// the blocks made of them.
+pub(crate) fn batch_bytes(settings: &Settings, memory_bytes: usize) -> u64 {
+    settings.batch_bytes.min(memory_bytes as u64 / 6)
+}
+
+/// What the rows of a batch take in memory, at most.
+pub(crate) fn rows_bytes(memory_bytes: usize) -> usize {
+    memory_bytes / 4
+}
+
 async fn terms(desk: &Desk, round: &Round) -> Result<Terms> {
     let settings = desk.settings.clone();
     let memory = desk.memory_bytes;
-    // A batch in memory is its rows as they come, once more sorted, and the blocks made of them.
-    let batch_bytes = settings.batch_bytes.min(memory as u64 / 6) >> round.setbacks.times(SLOW_BATCH).min(10);
+    let batch_bytes = batch_bytes(&settings, memory) >> round.setbacks.times(SLOW_BATCH).min(10);
     Ok(Terms {
         redact: Redact::new(&settings.redact_drop, &settings.redact_hash)?,
         limits: Limits { message_bytes: settings.max_message_bytes as usize, ..Limits::default() },
         forget: Arc::new(forget::traces(desk).await?),
         settings,
         batch_bytes: batch_bytes.max(1 << 20),
-        rows_bytes: memory / 4,
+        rows_bytes: rows_bytes(memory),
         fetched_bytes: memory / 16,
     })
 }

@@ -15,7 +15,7 @@
 
 mod assets;
 mod calls;
-mod chunk;
+pub(crate) mod chunk;
 mod command;
 pub mod document;
 pub mod extras;

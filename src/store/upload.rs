@@ -10,7 +10,7 @@ use crate::task::{self, Task};
 
 /// Parts are of this size, but the last: S3 wants at least 5 MiB and at most 10,000 of them, so an object may have
 /// 80 GB.
-const PART_BYTES: usize = 8 << 20;
+pub(crate) const PART_BYTES: usize = 8 << 20;
 
 /// Parts on their way at once. Memory for them is at most this many and the one being filled: 40 MiB.
 const PARTS_AT_ONCE: usize = 4;

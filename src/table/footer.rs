@@ -16,7 +16,7 @@ use crate::store::layout::BlockKey;
 use crate::store::{Key, Store};
 
 /// What is fetched of a block's end in the hope that the whole footer lies in it.
-const GUESS_BYTES: u64 = 64 << 10;
+pub(crate) const GUESS_BYTES: u64 = 64 << 10;
 
 /// A footer, ready to read rows by.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ const PAGES_BYTES: usize = 5 << 20;
 /// So many inputs are merged at once in however little memory: passes must come to an end.
 const FEWEST_INPUTS: usize = 8;
 /// What a file being written takes at most: a row group, its dictionaries, and parts on their way.
-const OUTPUT_BYTES: usize = 64 << 20;
+pub(crate) const OUTPUT_BYTES: usize = 64 << 20;
 /// Requests at once.
 const CONCURRENCY: usize = 20;
 
@@ -113,7 +113,7 @@ pub async fn merge(blocks: &Blocks, store: &Store, clock: &Clock, mut spec: Merg
 }
 
 /// How many of `inputs`, from the first on, are read at once in `memory_bytes`.
-fn fitting(inputs: &[(BlockKey, u64)], memory_bytes: usize) -> usize {
+pub(crate) fn fitting(inputs: &[(BlockKey, u64)], memory_bytes: usize) -> usize {
     let needs = inputs.iter().map(|(_, size_bytes)| {
         let stored = usize::try_from(*size_bytes).unwrap_or(usize::MAX);
         INPUT_BYTES + stored.saturating_mul(UNPACKED).min(PAGES_BYTES)

@@ -17,12 +17,12 @@ use crate::error::{Result, ResultExt};
 use crate::model::Table;
 
 /// Rows of a row group, at most: a unit of memory and of pruning for every engine that reads it.
-const GROUP_ROWS: usize = 256 << 10;
+pub(crate) const GROUP_ROWS: usize = 256 << 10;
 /// Bytes of a row group, at most, as the writer estimates them before compression.
 const GROUP_BYTES: usize = 64 << 20;
 /// Level 0: a row group ends with a shard once it has as many rows. Below that, the costs of a row group (34 columns,
 /// each with its header, its dictionary and its place in the footer) are more than reading a shard by pages.
-const GROUP_LEAST_ROWS: usize = 16 << 10;
+pub(crate) const GROUP_LEAST_ROWS: usize = 16 << 10;
 /// Rows of a page: what is read of each column to find one trace.
 const PAGE_ROWS: usize = 8 << 10;
 /// Level 1's zstd level.

@@ -15,7 +15,7 @@ use crate::store::layout::BlockKey;
 use crate::table::view::{Block, View, has_stood, is_one_run, runs};
 
 /// While an hour is open, what has been indexed into it is merged this often.
-pub(super) const OPEN_EVERY: Duration = Duration::from_secs(5 * 60);
+pub(crate) const OPEN_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// An hour is merged into one run when it has been over for this long: the spans of its last requests have come.
 const CLOSED_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -86,7 +86,7 @@ pub struct Merge {
     #[serde(skip)]
     pub(super) keys: Vec<(BlockKey, u64)>,
     #[serde(skip)]
-    pub(super) merged_from: Vec<BlockId>,
+    pub(crate) merged_from: Vec<BlockId>,
 }
 
 /// Why a merge is due.
@@ -111,7 +111,7 @@ pub struct Delete {
     /// Its size.
     pub size_bytes: u64,
     #[serde(skip)]
-    pub(super) key: Option<BlockKey>,
+    pub(crate) key: Option<BlockKey>,
 }
 
 impl Plan {

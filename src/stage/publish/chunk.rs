@@ -10,7 +10,7 @@ const FIRST: usize = 50;
 const MOST: usize = 1_000;
 
 /// Grows while memory and time allow.
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     handlers: usize,
     /// How much OTLP/JSON may be held at once. The same rows as columns, and compressed, come to about as much again.
     held_bytes: usize,

@@ -22,10 +22,10 @@ use crate::store::layout::SiteKey;
 use crate::store::{Key, Prefix};
 
 /// How often at most.
-const SHORTEST: Duration = Duration::from_secs(120);
+pub(crate) const SHORTEST: Duration = Duration::from_secs(120);
 
 /// How often at least.
-const LONGEST: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 
 /// `site/farm.json`
 #[derive(Clone, Debug, Serialize)]

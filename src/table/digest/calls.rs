@@ -70,7 +70,7 @@ impl Call {
 
 impl CallsDigest {
     /// About how much memory it takes.
-    pub(in crate::table) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         let names =
             |call: &Call| call.service.len() + call.operation.len() + call.callee.len() + call.callee_operation.len();
         let sizes = self.calls.iter().map(|call| size_of::<Call>() + names(call) + call.latency.memory_bytes());
