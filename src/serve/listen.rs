@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,10 @@ use crate::task;
 
 /// How long the listener rests after a connection could not be taken in (no file descriptor, no memory).
 const REST: Duration = Duration::from_millis(100);
+
+/// How long connections that have just been made may take to ask, once the server is to stop. Their clients were told that
+/// they are connected, and would see a reset where a moment later they would have been refused and gone elsewhere.
+const LAST_ASKED: Duration = Duration::from_millis(100);
 
 /// How many connections wait in the system's queue, as far as the system allows. One that finds it full is tried again by
 /// its client's system after a second, and then ever later.
@@ -98,8 +102,8 @@ pub enum Speaks {
     Http2,
 }
 
-/// Serves `router` until `stop`: then no connection is taken in, idle ones are closed, and requests in hand have
-/// [`Limits::stop_time`] to end.
+/// Serves `router` until `stop`: then those that wait in the system's queue are the last to be taken in, idle connections
+/// are closed after a moment, and requests in hand have [`Limits::stop_time`] to end.
 ///
 /// # Errors
 /// If the limits of the process cannot be told.
@@ -114,6 +118,20 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(limits.connections.min(descriptors())));
     let graceful = GracefulShutdown::new();
     let mut open = FuturesUnordered::new();
+    let take_in = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
+        let connection = match speaks {
+            Speaks::Http1 => Either::Left(graceful.watch(connection(stream, router.clone(), &limits))),
+            Speaks::Http2 => Either::Right(connection2(stream, router.clone(), &limits, &graceful, clock)),
+        };
+        let connection = task::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, "a connection ended: {error}");
+            }
+            drop(place);
+            Ok(())
+        });
+        connection.join()
+    };
     let mut failing = false;
     loop {
         let taken = async {
@@ -133,20 +151,7 @@ pub async fn serve(
         match taken {
             Ok((stream, peer)) => {
                 failing = false;
-                let connection = match speaks {
-                    Speaks::Http1 => Either::Left(graceful.watch(connection(stream, router.clone(), &limits))),
-                    Speaks::Http2 => Either::Right(connection2(stream, router.clone(), &limits, &graceful, clock)),
-                };
-                open.push(
-                    task::spawn(async move {
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%peer, "a connection ended: {error}");
-                        }
-                        drop(place);
-                        Ok(())
-                    })
-                    .join(),
-                );
+                open.push(take_in(stream, peer, place));
             }
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
@@ -158,9 +163,20 @@ pub async fn serve(
             }
         }
     }
+    // Asked of the system itself: the runtime may not have heard yet of those that wait.
+    let listener = listener.into_std().context("stop to listen")?;
+    while let Ok(place) = Arc::clone(&connections).try_acquire_owned()
+        && let Ok((stream, peer)) = listener.accept()
+    {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            open.push(take_in(stream, peer, place));
+        }
+    }
     drop(listener);
+    let asked = clock.sleep(LAST_ASKED);
     let rest = open.len();
     let ended = async {
+        asked.await;
         graceful.shutdown().await;
         while open.next().await.is_some() {}
     };
