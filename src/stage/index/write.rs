@@ -19,8 +19,12 @@ use crate::store::{Key, Object, StoreErrorKind};
 use crate::table::{order, write};
 use crate::task;
 
-/// How many requests are under way at a time.
-const REQUESTS_AT_A_TIME: usize = 20;
+/// How many blocks are written at a time.
+const WRITES_AT_A_TIME: usize = 20;
+
+/// How many objects leave the inbox at a time. Whatever still stands there when a worker dies is indexed twice: they go
+/// as nearly at once as a store lets them, so that the one whose request must be tried again does not hold up the others.
+const LEAVE_AT_A_TIME: usize = 100;
 
 /// What came of a batch.
 #[derive(Default)]
@@ -45,19 +49,18 @@ pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<Written> {
     }
     let settings = desk.settings.clone();
     let hours = task::cpu(move || order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))).await?;
-    let spans = stream::iter(hours).map(|rows| {
-        let desk = desk.clone();
-        async move {
-            let settings = desk.settings.clone();
-            let hour = rows.hour;
-            let mut encoded = task::cpu(move || encode(&rows, &settings)).await?;
-            let block = std::mem::take(&mut encoded.spans);
-            encoded.written.bytes += block.len() as u64;
-            create(&desk, Table::Spans, hour, block).await?;
-            Ok::<_, Report>((hour, encoded))
-        }
+    let encoded = stream::iter(hours).map(|rows| {
+        let (hour, settings) = (rows.hour, desk.settings.clone());
+        async move { Ok::<_, Report>((hour, task::cpu(move || encode(&rows, &settings)).await?)) }
     });
-    let spans: Vec<_> = spans.buffer_unordered(lanes()).try_collect().await?;
+    // Old traces of many hours make many small blocks: a core goes on while they are written.
+    let spans = encoded.buffer_unordered(lanes()).map_ok(|(hour, mut encoded)| async move {
+        let block = std::mem::take(&mut encoded.spans);
+        encoded.written.bytes += block.len() as u64;
+        create(desk, Table::Spans, hour, block).await?;
+        Ok((hour, encoded))
+    });
+    let spans: Vec<_> = spans.try_buffer_unordered(WRITES_AT_A_TIME).try_collect().await?;
     // Every spans block is durable from here on.
     let mut entries = Vec::new();
     for (hour, encoded) in spans {
@@ -74,7 +77,7 @@ pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<Written> {
             Ok::<_, Report>(bytes)
         }
     });
-    for bytes in entries.buffer_unordered(REQUESTS_AT_A_TIME).try_collect::<Vec<u64>>().await? {
+    for bytes in entries.buffer_unordered(WRITES_AT_A_TIME).try_collect::<Vec<u64>>().await? {
         written.bytes += bytes;
     }
     Ok(written)
@@ -144,7 +147,7 @@ pub(super) async fn finish(desk: &Desk, ledger: &Ledger, fence: &Fence, sources:
             (object, leave(&desk, &fence, source).await)
         }
     });
-    let mut finished: Vec<(Object, Gone)> = finished.buffer_unordered(REQUESTS_AT_A_TIME).collect().await;
+    let mut finished: Vec<(Object, Gone)> = finished.buffer_unordered(LEAVE_AT_A_TIME).collect().await;
     if desk.inbox.keep {
         let done = finished.iter().filter(|(_, gone)| matches!(gone, Gone::Done));
         let objects: Vec<Object> = done.map(|(object, _)| object.clone()).collect();
