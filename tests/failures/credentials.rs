@@ -1,6 +1,8 @@
 //! Credentials that are missing, wrong, expired or renewed, and clocks that are wrong.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -62,8 +64,8 @@ fn credentials_that_expire_in_the_middle_leave_everything_for_later() {
     ");
 }
 
-/// A place to fetch credentials, as a pod of EKS has; the first ones are revoked in the middle, long before they expire.
-fn revoked(serve: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Bucket, Front, Arc<AtomicU32>) {
+/// A bucket that has revoked the credentials `OLD` long before they expire; and how often they were tried.
+fn revoking() -> (Bucket, Arc<AtomicU32>) {
     let uses = Arc::new(AtomicU32::new(0));
     let counted = uses.clone();
     let bucket = Bucket::alone(move |asked| match asked.key.as_str() {
@@ -75,6 +77,12 @@ fn revoked(serve: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (
         "NEW" => error(404, "NoSuchBucket", "The specified bucket does not exist"),
         key => panic!("signed with {key}"),
     });
+    (bucket, uses)
+}
+
+/// A place to fetch credentials, as a pod of EKS has.
+fn revoked(serve: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Bucket, Front, Arc<AtomicU32>) {
+    let (bucket, uses) = revoking();
     (bucket, Front::new(None, serve), uses)
 }
 
@@ -87,7 +95,7 @@ fn credentials_of_a_pod_that_are_revoked_are_fetched_anew() {
     let times = AtomicU32::new(0);
     let serve = move |_: &Asked| {
         let key = if times.fetch_add(1, Ordering::SeqCst) == 0 { "OLD" } else { "NEW" };
-        Some(Reply::Json(credentials(key)))
+        Some(Reply::Document(credentials(key)))
     };
     let (bucket, place, uses) = revoked(serve);
     let folder = tempfile::tempdir().unwrap();
@@ -106,7 +114,7 @@ fn credentials_of_a_pod_that_are_revoked_are_fetched_anew() {
 fn credentials_of_an_instance_that_are_revoked_are_fetched_anew() {
     let times = AtomicU32::new(0);
     let serve = move |asked: &Asked| {
-        Some(Reply::Json(match asked.path.as_str() {
+        Some(Reply::Document(match asked.path.as_str() {
             "/latest/api/token" => "session".to_owned(),
             "/latest/meta-data/iam/security-credentials/" => "role".to_owned(),
             _ => {
@@ -123,6 +131,65 @@ fn credentials_of_an_instance_that_are_revoked_are_fetched_anew() {
     exit 2
     ");
     assert_eq!(uses.load(Ordering::SeqCst), 1);
+}
+
+/// As STS answers: "AssumeRoleWithWebIdentity" of the AWS Security Token Service API reference.
+fn assumed(key: &str) -> String {
+    format!(
+        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+         <SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>\
+         </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+}
+
+/// The program in a pod whose service account may assume a role, and the place where it does.
+fn pod(
+    bucket: &Bucket,
+    folder: &Path,
+    serve: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
+) -> (Command, Front) {
+    let (sts, certificate) = Front::over_tls(serve);
+    let [token, trusted] = ["token", "trusted.pem"].map(|name| folder.join(name));
+    fs::write(&token, "of-the-pod").unwrap();
+    fs::write(&trusted, certificate).unwrap();
+    let mut command = bucket.anonymous(&["run", "--once"]);
+    command
+        .env("AWS_ENDPOINT_URL_STS", &sts.url)
+        .env("SSL_CERT_FILE", trusted)
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token);
+    command.env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/farm").env("AWS_ROLE_SESSION_NAME", "w-1");
+    (command, sts)
+}
+
+#[test]
+fn credentials_for_the_token_of_a_service_account_that_are_revoked_are_fetched_anew() {
+    let (bucket, uses) = revoking();
+    let folder = tempfile::tempdir().unwrap();
+    let times = AtomicU32::new(0);
+    let (mut command, sts) = pod(&bucket, folder.path(), move |asked| {
+        assert!(asked.query.contains("Action=AssumeRoleWithWebIdentity"), "{}", asked.query);
+        assert!(asked.query.contains("WebIdentityToken=of-the-pod") && asked.query.contains("RoleSessionName=w-1"));
+        assert!(asked.query.contains("role%2Ffarm"), "{}", asked.query);
+        Some(Reply::Document(assumed(if times.fetch_add(1, Ordering::SeqCst) == 0 { "OLD" } else { "NEW" })))
+    });
+    insta::assert_snapshot!(told(&command.output().unwrap()), @"
+    tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
+    exit 2
+    ");
+    assert_eq!((uses.load(Ordering::SeqCst), sts.asked().len()), (1, 2), "refused once, and fetched once more");
+}
+
+#[test]
+fn a_service_account_that_may_not_assume_the_role_is_told_of_it() {
+    let (bucket, _) = revoking();
+    let folder = tempfile::tempdir().unwrap();
+    let no = "Not authorized to perform sts:AssumeRoleWithWebIdentity";
+    let (mut command, _sts) = pod(&bucket, folder.path(), move |_| error(403, "AccessDenied", no));
+    insta::assert_snapshot!(told(&command.output().unwrap()), @"
+    tracefarm: s3://traces cannot be opened: 403 AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity: let the role (AWS_ROLE_ARN) trust this service account: its trust policy names issuer, namespace and account
+    exit 2
+    ");
 }
 
 #[test]

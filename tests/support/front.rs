@@ -2,6 +2,7 @@
 //! What no rule is for goes on to the real server behind it, if there is one.
 #![allow(clippy::disallowed_methods, reason = "a server beside the program has a time of its own")]
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
+use axum::serve::Listener;
 use futures::StreamExt;
+use tokio::net::{TcpListener, TcpStream};
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ pub enum Reply {
     /// An answer as S3's: a status, a code and a sentence, and headers.
     Error(u16, &'static str, &'static str, Vec<(&'static str, String)>),
     /// A document, of a credentials endpoint.
-    Json(String),
+    Document(String),
     /// No answer.
     Hang,
     /// The beginning of the real answer; then the connection is cut.
@@ -69,6 +72,28 @@ pub struct Front {
 impl Front {
     /// Begins to listen. `behind`: the real server's URL.
     pub fn new(behind: Option<String>, rule: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Self {
+        Self::begin(behind, rule, |listener| (format!("http://{}", listener.local_addr().unwrap()), listener))
+    }
+
+    /// The same over TLS, with nothing behind, and the certificate (PEM) that says that it is this one.
+    pub fn over_tls(rule: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Self, String) {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = tokio_rustls::rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
+        let config = tokio_rustls::rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key.unwrap());
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config.unwrap()));
+        let front = Self::begin(None, rule, |listener| {
+            (format!("https://localhost:{}", listener.local_addr().unwrap().port()), Tls { listener, acceptor })
+        });
+        (front, certified.cert.pem())
+    }
+
+    fn begin<L: Listener<Addr = SocketAddr>>(
+        behind: Option<String>,
+        rule: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
+        listens: impl FnOnce(TcpListener) -> (String, L),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let state = Arc::new(State {
@@ -81,8 +106,7 @@ impl Front {
             let state = state.clone();
             async move { state.answer(request).await }
         });
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (url, listener) = listens(runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap());
         runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { url, asked, _runtime: runtime }
     }
@@ -90,6 +114,31 @@ impl Front {
     /// All that was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+}
+
+/// Takes connections in that speak TLS.
+struct Tls {
+    listener: TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = tokio_rustls::server::TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, peer) = Listener::accept(&mut self.listener).await;
+            // Who does not like the certificate hangs up.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 
@@ -117,7 +166,7 @@ impl State {
         let reply = (self.rule)(&asked);
         match reply {
             Some(Reply::Error(status, code, message, headers)) => refusal(status, code, message, &headers, &asked),
-            Some(Reply::Json(body)) => body.into_response(),
+            Some(Reply::Document(body)) => body.into_response(),
             Some(Reply::Hang) => std::future::pending().await,
             Some(Reply::Cut(bytes)) => {
                 let (head, body) = self.forward(&parts.method, &parts.uri, &parts.headers, body).await.into_parts();

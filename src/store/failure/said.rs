@@ -194,6 +194,10 @@ fn advice(error: &object_store::Error, answer: Option<&Answer>, date: Option<Tim
         }
         (Some("NoSuchBucket" | "ContainerNotFound"), _) => "make the bucket, or correct its name",
         (_, 507) => "make room; what is past goes meanwhile, if it needs no pin",
+        // The store was not asked yet: STS gives no credentials for the token of a service account.
+        (_, 400 | 403) if answer.message.as_deref().is_some_and(|said| said.contains("AssumeRoleWithWebIdentity")) => {
+            "let the role (AWS_ROLE_ARN) trust this service account: its trust policy names issuer, namespace and account"
+        }
         (_, 401 | 403) => {
             "let these credentials list, read, write and delete in the store (an inbox that is kept: list and read)"
         }
