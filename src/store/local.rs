@@ -197,7 +197,7 @@ impl Local {
             }
             file => file?,
         };
-        Ok(Unfinished { file, name })
+        Ok(Unfinished { file, name: SpareName(name) })
     }
 }
 
@@ -228,16 +228,20 @@ fn is_left_out(marked: &str, place: &std::path::Path, error: &io::Error) -> bool
 #[derive(Debug)]
 struct Unfinished {
     file: File,
-    name: PathBuf,
+    name: SpareName,
 }
 
 impl Unfinished {
     /// Makes the file durable, then visible as `target`, over another only if `replace`.
     fn finish(self, target: &std::path::Path, replace: bool) -> io::Result<fs::Metadata> {
+        let Self { file, name } = self;
         // Content before name: a file that is seen is whole, even after a power cut.
-        self.file.sync_all()?;
-        let meta = self.file.metadata()?;
-        let place = || if replace { fs::rename(&self.name, target) } else { fs::hard_link(&self.name, target) };
+        file.sync_all()?;
+        let meta = file.metadata()?;
+        // And closed: who finds an inbox object open takes it for one that somebody still writes, and looks again after
+        // ten seconds.
+        drop(file);
+        let place = || if replace { fs::rename(&name.0, target) } else { fs::hard_link(&name.0, target) };
         let folder = target.parent().unwrap_or(target);
         // A folder that empties is removed by nobody, but a person might between these two lines: then once more.
         for attempt in 0.. {
@@ -253,10 +257,14 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+/// What a file is called until it is finished.
+#[derive(Debug)]
+struct SpareName(PathBuf);
+
+impl Drop for SpareName {
     fn drop(&mut self) {
         // After a rename there is nothing; after a link, or a failure, this is the spare name.
-        let _ = fs::remove_file(&self.name);
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -506,6 +514,27 @@ mod tests {
         }
         for marked in ["", "spans", "entries/shard=all", "latest/0a", "farm/settings", "quarantine", "site"] {
             assert!(!is_left_out(marked, place, &refused), "{marked}");
+        }
+    }
+
+    /// Whoever finds it open takes it for one that others still write, and leaves it for a while.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_that_is_seen_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::new(folder.path().to_owned(), Clock::system(jiff::SignedDuration::ZERO));
+        let is_open = |meta: &fs::Metadata| {
+            let open =
+                fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|handle| fs::metadata(handle.path()).ok());
+            open.into_iter().any(|open| (open.dev(), open.ino()) == (meta.dev(), meta.ino()))
+        };
+        for number in 0..50 {
+            let path = Path::from(format!("inbox/{number}"));
+            let file = local.file(&path).unwrap();
+            let seen =
+                blocking(move || Ok((0..10_000_000).find_map(|_| fs::metadata(&file).ok()).map(|meta| is_open(&meta))));
+            let put = local.put_opts(&path, "x".into(), PutMode::Create.into());
+            let (seen, put) = tokio::join!(seen, put);
+            assert_eq!((seen.unwrap(), put.is_ok()), (Some(false), true), "{number}");
         }
     }
 
