@@ -19,7 +19,7 @@ use farm::Farm;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use server::{Answer, clients, parsed};
+use server::{Answer, clients, parsed, until_we_end};
 
 /// A receiver, or `dev`, on free ports; it goes away with this.
 struct Receiver {
@@ -38,7 +38,7 @@ impl Receiver {
     fn of(mut command: Command, name: &str, options: &[&str]) -> Self {
         let log = tempfile::NamedTempFile::new().unwrap();
         command.args([name, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().unwrap());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.reopen().unwrap());
         let mut child = command.spawn().unwrap();
         let mut out = child.stdout.take().unwrap();
         let (mut text, mut chunk) = (String::new(), [0; 1024]);
@@ -122,7 +122,7 @@ const JSON: &str = "application/json";
 /// A receiver that nobody stops, on a store of its own.
 static SHARED: LazyLock<(Farm, Receiver)> = LazyLock::new(|| {
     let farm = Farm::local();
-    let receiver = Receiver::start(farm.command(), &["--batch-time", "20ms"]);
+    let receiver = Receiver::start(until_we_end(&farm.command()), &["--batch-time", "20ms"]);
     (farm, receiver)
 });
 

@@ -21,7 +21,7 @@ use flate2::read::MultiGzDecoder;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use recording::Truth;
 use serde_json::{Value, json};
-use server::{Answer, Server, clients, parsed};
+use server::{Answer, Server, clients, parsed, until_we_end};
 
 /// The sample traces, and what is to come of them.
 static SAMPLES: LazyLock<(Farm, Truth)> = LazyLock::new(|| {
@@ -32,7 +32,7 @@ static SAMPLES: LazyLock<(Farm, Truth)> = LazyLock::new(|| {
 });
 
 /// A server on the samples that nobody stops.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(SAMPLES.0.command(), &[]));
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(until_we_end(&SAMPLES.0.command()), &[]));
 
 /// The samples eight days later: what is left of them is pinned.
 static PINNED: LazyLock<(Farm, Server)> = LazyLock::new(|| {
@@ -40,7 +40,7 @@ static PINNED: LazyLock<(Farm, Server)> = LazyLock::new(|| {
     let farm = Farm::local();
     farm.put(&samples).work();
     farm.later().work();
-    let server = Server::start(farm.later().command(), &[]);
+    let server = Server::start(until_we_end(&farm.later().command()), &[]);
     (farm, server)
 });
 
@@ -732,6 +732,9 @@ fn what_is_in_a_block_without_a_footer_is_told_to_be_lacking() {
         (format!("/api/v3/traces/{id}"), 404),
         (format!("/api/traces?traceID={id}"), 200),
         ("/api/dependencies".to_owned(), 200),
+        ("/api/services".to_owned(), 200),
+        ("/api/operations?service=web".to_owned(), 200),
+        ("/api/services/web/operations".to_owned(), 200),
     ] {
         let answer = server.get(&target);
         assert!(answer.status == status && answer.text().contains(told), "{target}: {}", answer.text());
@@ -742,8 +745,12 @@ fn what_is_in_a_block_without_a_footer_is_told_to_be_lacking() {
     let search = "/api/search?attr=http.request.method%3DPOST";
     let lacking = server.json(search)["skipped_blocks"].to_string();
     assert!(lacking.contains(&key), "{lacking}");
+    for list in ["services", "operations?service=web"] {
+        let lacking = server.json(&format!("/api/v3/{list}"))["tracefarm"]["skipped_blocks"].to_string();
+        assert!(lacking.contains(&key), "{list}: {lacking}");
+    }
     assert_eq!(server.json(&format!("{search}&since=2000-01-01&until=2000-01-02")), json!({ "hits": [] }));
-    assert_eq!(incomplete(), 6);
+    assert_eq!(incomplete(), 11);
     for block in &blocks {
         let name = block.file_stem().unwrap().to_str().unwrap();
         assert_eq!(server.log().lines().filter(|line| line.contains(name)).count(), 1, "{}", server.log());

@@ -45,7 +45,7 @@ struct Shared {
     blocks: Blocks,
     clock: Clock,
     reader: Kept<Reader>,
-    operations: Kept<Arc<Known>>,
+    operations: Kept<(Arc<Known>, Skipped)>,
     metrics: Kept<Arc<str>>,
     queries: Arc<Semaphore>,
     skipped: Skipped,
@@ -109,11 +109,12 @@ impl Farm {
         self.0.incomplete_answers.load(Ordering::Relaxed)
     }
 
-    /// Services and operations.
-    pub async fn operations(&self) -> Result<Arc<Known>> {
+    /// Services and operations, and what was left out for them.
+    pub async fn operations(&self) -> Result<(Arc<Known>, Lacks)> {
         let known = |reader: Reader| async move { Ok(Arc::new(operations::known(&reader, OPERATIONS_TIME).await?)) };
-        let list = async || Ok(self.query(known).await?.0);
-        self.0.operations.get(&self.0.clock, OPERATIONS_FRESH, list).await
+        let list = || self.query(known);
+        let (known, skipped) = self.0.operations.get(&self.0.clock, OPERATIONS_FRESH, list).await?;
+        Ok((known, self.lacks(&skipped, ..)))
     }
 
     /// The text of `/metrics`, made by `make` unless there is one that is at most `fresh` old.

@@ -66,13 +66,14 @@ impl IntoResponse for JaegerFailure {
 
 type Answer<T = Json<Json_>> = Result<T, JaegerFailure>;
 
-fn list<T: Serialize>(data: &[T]) -> Json<Json_> {
-    Json(json!({ "data": data, "total": data.len(), "limit": 0, "offset": 0, "errors": null }))
+fn list<T: Serialize>(data: &[T], lacks: &Lacks) -> Json<Json_> {
+    let errors = errors(&[], lacks);
+    Json(json!({ "data": data, "total": data.len(), "limit": 0, "offset": 0, "errors": errors }))
 }
 
 /// Of names Jaeger has null where there is none.
-fn list_of_names(names: &[String]) -> Json<Json_> {
-    let Json(mut answer) = list(names);
+fn list_of_names(names: &[String], lacks: &Lacks) -> Json<Json_> {
+    let Json(mut answer) = list(names, lacks);
     if names.is_empty() {
         answer["data"] = Json_::Null;
     }
@@ -81,39 +82,43 @@ fn list_of_names(names: &[String]) -> Json<Json_> {
 
 /// `/api/services`
 pub async fn services(State(farm): State<Farm>) -> Answer {
-    Ok(list_of_names(&service_names(&farm).await?))
+    let (names, lacks) = service_names(&farm).await?;
+    Ok(list_of_names(&names, &lacks))
 }
 
-async fn service_names(farm: &Farm) -> Result<Vec<String>, Failure> {
-    let known = farm.operations().await.context("list the services")?;
+async fn service_names(farm: &Farm) -> Result<(Vec<String>, Lacks), Failure> {
+    let (known, lacks) = farm.operations().await.context("list the services")?;
     let names: BTreeSet<&str> = known.operations.iter().map(|operation| shown_service(&operation.service)).collect();
-    Ok(names.into_iter().map(str::to_owned).collect())
+    Ok((names.into_iter().map(str::to_owned).collect(), lacks))
 }
 
-/// The operations (name, kind) of a service, of one kind unless that is empty.
-async fn operations_of(farm: &Farm, service: &str, kind: &str) -> Result<Vec<(String, &'static str)>, Failure> {
-    let known = farm.operations().await.context("list the operations")?;
+/// An operation's name and kind.
+type Operation = (String, &'static str);
+
+/// The operations of a service, of one kind unless that is empty.
+async fn operations_of(farm: &Farm, service: &str, kind: &str) -> Result<(Vec<Operation>, Lacks), Failure> {
+    let (known, lacks) = farm.operations().await.context("list the operations")?;
     let of_service = known.operations.iter().filter(|operation| shown_service(&operation.service) == service);
     let all = of_service.map(|operation| (operation.name.clone(), jaeger::kind(operation.kind)));
-    Ok(all.filter(|(_, of)| kind.is_empty() || *of == kind).collect())
+    Ok((all.filter(|(_, of)| kind.is_empty() || *of == kind).collect(), lacks))
 }
 
 /// `/api/operations`
 pub async fn operations(State(farm): State<Farm>, parameters: Parameters) -> Answer {
     let service = parameters.get("service").ok_or_else(|| Failure::mistake("parameter 'service' is required"))?;
     let kind = parameters.get("spanKind").unwrap_or_default();
-    let operations = operations_of(&farm, service, kind).await?;
+    let (operations, lacks) = operations_of(&farm, service, kind).await?;
     let shown: Vec<_> = operations.iter().map(|(name, kind)| json!({ "name": name, "spanKind": kind })).collect();
-    Ok(list(&shown))
+    Ok(list(&shown, &lacks))
 }
 
 /// `/api/services/{service}/operations`
 pub async fn names(State(farm): State<Farm>, Path(path): Path<String>) -> Answer {
     let service =
         path.strip_suffix("/operations").ok_or_else(|| Failure::missing("there is nothing at this address"))?;
-    let operations = operations_of(&farm, service, "").await?;
+    let (operations, lacks) = operations_of(&farm, service, "").await?;
     let names: BTreeSet<String> = operations.into_iter().map(|(name, _)| name).collect();
-    Ok(list_of_names(&names.into_iter().collect::<Vec<_>>()))
+    Ok(list_of_names(&names.into_iter().collect::<Vec<_>>(), &lacks))
 }
 
 /// `/api/traces/{id}`

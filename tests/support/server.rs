@@ -17,6 +17,21 @@ pub struct Server {
     pub address: SocketAddr,
 }
 
+/// `command`, ended when this process is over, however it ends: for statics, which nobody drops. (A death signal comes when
+/// the thread is over that started the process: a test's.)
+pub fn until_we_end(command: &Command) -> Command {
+    let mut watched = Command::new("sh");
+    // Our end of its input closes with us.
+    watched.args(["-c", "\"$@\" & cat; kill $!", "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => watched.env(name, value),
+            None => watched.env_remove(name),
+        };
+    }
+    watched
+}
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -31,7 +46,7 @@ impl Server {
     pub fn start(mut command: Command, options: &[&str]) -> Self {
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
         let log = tempfile::tempfile().unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone().unwrap());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone().unwrap());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

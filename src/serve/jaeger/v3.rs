@@ -20,6 +20,7 @@ use crate::handler::id::shown_service;
 use crate::model::TraceId;
 use crate::otlp::encode;
 use crate::query::columns::Spans;
+use crate::query::skipped::Lacks;
 use crate::query::spans::Wanted;
 use crate::query::trace::Trace;
 use crate::serve::api::json_text;
@@ -52,16 +53,25 @@ type Answer<T = Json<Json_>> = Result<T, GatewayFailure>;
 
 /// `/api/v3/services`
 pub async fn services(State(farm): State<Farm>) -> Answer {
-    Ok(Json(json!({ "services": service_names(&farm).await? })))
+    let (names, lacks) = service_names(&farm).await?;
+    Ok(remarked(json!({ "services": names }), None, &lacks))
 }
 
 /// `/api/v3/operations?service=&spanKind=`
 pub async fn operations(State(farm): State<Farm>, parameters: Parameters) -> Answer {
     let service = parameters.get("service").unwrap_or_default();
     let kind = parameters.get_any(&["spanKind", "span_kind"]).map_or("", |(_, kind)| kind);
-    let operations = operations_of(&farm, service, kind).await?;
-    let shown = operations.iter().map(|(name, kind)| json!({ "name": name, "spanKind": kind }));
-    Ok(Json(json!({ "operations": shown.collect::<Vec<_>>() })))
+    let (operations, lacks) = operations_of(&farm, service, kind).await?;
+    let shown: Vec<_> = operations.iter().map(|(name, kind)| json!({ "name": name, "spanKind": kind })).collect();
+    Ok(remarked(json!({ "operations": shown }), None, &lacks))
+}
+
+/// `answer`, with what is said beside it.
+fn remarked(mut answer: Json_, cut: Option<String>, lacks: &Lacks) -> Json<Json_> {
+    if let Some(remarks) = remarks(cut, lacks) {
+        answer["tracefarm"] = remarks;
+    }
+    Json(answer)
 }
 
 /// `/api/v3/traces/{id}`
@@ -91,11 +101,7 @@ pub async fn summaries(State(farm): State<Farm>, parameters: Parameters) -> Answ
     let _turn = farm.turn().await?;
     let (found, lacks) = searched(&farm, wanted).await?;
     let summaries = found.traces.iter().map(|trace| Ok(summary(trace)?)).collect::<Result<Vec<_>, Failure>>()?;
-    let mut answer = json!({ "summaries": summaries });
-    if let Some(remarks) = remarks(found.cut, &lacks) {
-        answer["tracefarm"] = remarks;
-    }
-    Ok(Json(answer))
+    Ok(remarked(json!({ "summaries": summaries }), found.cut, &lacks))
 }
 
 /// Hexadecimal digits, or as protobuf's JSON has bytes.
