@@ -98,7 +98,6 @@ fn twenty_idle_cycles() {
     LIST     spans            12
     LIST     spans/shard=all  12
     GET      farm/settings    10
-    GET      farm/workers     1
     GET      site/index.html  1
     HEAD     site/handlers.json 10
     PUT      farm/workers     40

@@ -10,6 +10,7 @@ use crate::error::{Mistake, Result, find};
 use crate::farm::settings::Span;
 use crate::query::status::{self, Status};
 use crate::store::{Stage, Store};
+use crate::table::read::Blocks;
 
 /// Say what waits, what stands, who works, and what fails
 #[derive(clap::Args, Debug)]
@@ -42,7 +43,8 @@ impl Args {
                 Some(session.inbox(url, &store, true).await?.for_stage(Stage::Read))
             }
         };
-        let first = look(session, inbox.as_ref()).await?;
+        let mut known = None;
+        let first = look(session, inbox.as_ref(), &mut known).await?;
         let Some(pause) = self.watch else {
             self.output.show(&first, |status| text::text(status, &text::Screen::of_terminal()))?;
             return Ok(Exit::Done);
@@ -62,13 +64,15 @@ impl Args {
             }
             session.clock.sleep(pause.0.max(Duration::from_secs(1))).await;
             // Settings and catalogue may change between two looks.
-            status = look(session, inbox.as_ref()).await;
+            status = look(session, inbox.as_ref(), &mut known).await;
         }
     }
 }
 
-async fn look(session: &Session, inbox: Option<&Store>) -> Result<Status> {
-    let reader = session.query().await?;
+/// `known`: footers that were read for the looks before.
+async fn look(session: &Session, inbox: Option<&Store>, known: &mut Option<Blocks>) -> Result<Status> {
+    let mut reader = session.query().await?;
+    reader.blocks = known.get_or_insert(reader.blocks).with_store(reader.store.clone());
     status::status(&reader, inbox.unwrap_or(&reader.store)).await
 }
 

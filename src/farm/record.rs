@@ -19,7 +19,7 @@ use super::worker::{Failed, Kind, StageSummary, Summary};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::stage::{Setbacks, StageReport};
-use crate::store::{Counts, Request, Stage, Store};
+use crate::store::{Counts, Object, Request, Stage, Store};
 
 /// The item of a round that could do nothing.
 const WHOLE_ROUND: &str = "everything";
@@ -151,6 +151,13 @@ impl Record {
     /// So much waits in the inbox, as a listing has just shown.
     pub fn waits(&self, backlog: Backlog) {
         self.lock().backlog = Some(backlog);
+    }
+
+    /// Of what waits, `object` is done.
+    pub fn indexed(&self, object: &Object) {
+        if let Some(backlog) = &mut self.lock().backlog {
+            backlog.leave(object);
+        }
     }
 
     /// A cycle is over; so many in a row have failed.

@@ -1,6 +1,6 @@
 //! `status`: how the farm is: what waits, what stands, who works, what fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -12,15 +12,17 @@ use serde::Serialize;
 
 use super::{AT_A_TIME, Reader};
 use crate::error::Result;
-use crate::farm::heartbeat::Heartbeat;
+use crate::farm::heartbeat::{Heart, Heartbeat};
 use crate::farm::record::{Backlog, Failing, Vitals};
 use crate::farm::strikes::Strike;
 use crate::farm::{Settings, slice};
 use crate::model::{HandlerId, Hour, ShardDir, Table};
+use crate::stage::compact;
 use crate::stage::expire::plan::pinned_from;
 use crate::stage::publish::document::Part;
 use crate::store::layout::{QuarantineKey, SiteKey};
 use crate::store::{Key, Listing, Object, Prefix, Stage, Store};
+use crate::table::view::Scope;
 
 /// A heartbeat that is older is a worker's that is gone.
 const ALIVE: Duration = crate::farm::heartbeat::FRESH;
@@ -120,7 +122,8 @@ pub struct Blocks {
     pub oldest: Option<Hour>,
     /// The newest.
     pub newest: Option<Hour>,
-    /// Hours and shards with something to merge.
+    /// Hours and shards with something to merge, now or once it is due: not what has been merged and only stands for the
+    /// grace.
     pub to_compact: u64,
     /// Rows whose times are impossible: bytes of the blocks that hold them.
     pub timeless_bytes: u64,
@@ -182,6 +185,8 @@ pub struct Worker {
     pub publish_command: bool,
     /// Its part of the work; none if it is dead, has no place, or does not say.
     pub slice: Option<Slice>,
+    /// Whether it has no place among its peers though it has had the time to find one.
+    pub kept_out: bool,
     /// What it says of itself; none if its program does not.
     pub vitals: Option<Vitals>,
 }
@@ -197,15 +202,6 @@ pub struct Slice {
     /// Of these shards it makes the pages: the first and the last; none if there are more workers than shards and it has
     /// none.
     pub shards: Option<(u16, u16)>,
-}
-
-impl Worker {
-    /// Whether it has no place among its peers though it has had the time to find one at `now`; programs that do not say
-    /// have one.
-    pub fn is_kept_out(&self, now: Timestamp) -> bool {
-        let waited = now.duration_since(self.started.unwrap_or(now));
-        self.vitals.as_ref().is_some_and(|vitals| vitals.rank.is_none()) && waited > WAITS_FOR_A_PLACE
-    }
 }
 
 impl Slice {
@@ -254,8 +250,8 @@ fn vitals(worker: &Worker) -> Option<&Vitals> {
     worker.vitals.as_ref()
 }
 
-/// Looks at everything by listing it; only heartbeats and strikes are read, and where there is a
-/// `publish_command` the parts of the list of handlers. `inbox` is where collectors write.
+/// Looks at everything by listing it; only heartbeats, strikes and the footers of blocks that may be merged are read, and
+/// where there is a `publish_command` the parts of the list of handlers. `inbox` is where collectors write.
 pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let before = requests(reader, inbox);
     let listing = inbox.list(&Prefix::Inbox).await?;
@@ -263,18 +259,20 @@ pub async fn status(reader: &Reader, inbox: &Store) -> Result<Status> {
     let in_inbox = Pile::of(listing.objects.iter(), now);
     let mut tables = Vec::new();
     for table in Table::BOTH {
-        tables.push(blocks(table, &reader.store.list(&Prefix::Table(table)).await?, now));
+        let to_compact = to_compact(reader, table, now).await?;
+        let listing = reader.store.list(&Prefix::Table(table)).await?;
+        tables.push(blocks(table, &listing, to_compact, now));
     }
     let latest = reader.store.list(&Prefix::Latest).await?;
     let handlers = latest
         .objects
         .iter()
         .filter_map(|object| if let Key::Pin(pin) = &object.key { Some(&pin.handler) } else { None });
-    let pinned_handlers = handlers.collect::<std::collections::BTreeSet<_>>().len() as u64;
+    let pinned_handlers = handlers.collect::<BTreeSet<_>>().len() as u64;
     let (quarantine, damaged_blocks) = quarantine(&reader.store.list(&Prefix::Quarantine).await?, now);
     let forgetting = reader.store.list(&Prefix::Forget).await?.objects.len() as u64;
     let strikes = strikes(reader).await?;
-    let workers = workers(&reader.store, *reader.settings.shards.last(), now).await?;
+    let workers = workers(&reader.store, None, *reader.settings.shards.last(), now).await?;
     let backlog = backlog(&workers).filter(|backlog| backlog.kept);
     let mut versions = BTreeMap::new();
     for worker in workers.iter().filter(|worker| worker.alive) {
@@ -317,21 +315,25 @@ fn requests(reader: &Reader, inbox: &Store) -> u64 {
     if inbox.url() == reader.store.url() { own } else { own + inbox.meter().snapshot().total().requests }
 }
 
-fn blocks(table: Table, listing: &Listing, now: Timestamp) -> Blocks {
+/// What waits to be merged.
+async fn to_compact(reader: &Reader, table: Table, now: Timestamp) -> Result<u64> {
+    let (grace, keep_for) = (reader.settings.grace.0, reader.settings.keep_for.clone());
+    let view = reader.view(&Scope::all(table, grace).unsettled()).await?;
+    // As a worker's plan has it.
+    let now = now.saturating_add(reader.clock.offset()).unwrap_or(now);
+    let facts = compact::Facts { now, grace, once: false, keep_for, forced: BTreeSet::new() };
+    Ok(compact::plan::waiting(&view, &facts))
+}
+
+fn blocks(table: Table, listing: &Listing, to_compact: u64, now: Timestamp) -> Blocks {
     let keys = || {
         listing.objects.iter().filter_map(|object| match object.key {
             Key::Block(key) => Some((key, object)),
             _ => None,
         })
     };
-    let mut by_place: BTreeMap<(Hour, ShardDir), u64> = BTreeMap::new();
-    for (key, _) in keys() {
-        *by_place.entry((key.hour, key.dir)).or_default() += 1;
-    }
-    let hours: std::collections::BTreeSet<Hour> = by_place.keys().map(|(hour, _)| *hour).collect();
+    let hours: BTreeSet<Hour> = keys().map(|(key, _)| key.hour).collect();
     let timed = || hours.iter().filter(|hour| **hour != Hour::EPOCH);
-    // More than one block of a shard and hour: files of one merge look like that, too, until their footers are read.
-    let to_compact = by_place.iter().filter(|((_, dir), count)| *dir == ShardDir::All || **count > 1).count();
     let of_level = |level0: bool| {
         Pile::of(keys().filter(|(key, _)| (key.dir == ShardDir::All) == level0).map(|(_, object)| object), now)
     };
@@ -342,7 +344,7 @@ fn blocks(table: Table, listing: &Listing, now: Timestamp) -> Blocks {
         hours: hours.len() as u64,
         oldest: timed().next().copied(),
         newest: timed().next_back().copied(),
-        to_compact: to_compact as u64,
+        to_compact,
         timeless_bytes: keys().filter(|(key, _)| key.hour == Hour::EPOCH).map(|(_, object)| object.size_bytes).sum(),
     }
 }
@@ -373,27 +375,34 @@ pub(crate) fn quarantine(listing: &Listing, now: Timestamp) -> (BTreeMap<String,
     (by_reason.into_iter().map(of_reason).collect(), damaged)
 }
 
-/// The workers by their heartbeats, at `now`: a listing and a read of each.
-pub(crate) async fn workers(store: &Store, shards: u16, now: Timestamp) -> Result<Vec<Worker>> {
+/// The workers by their heartbeats, at `now`: a listing and a read of each. Of a worker who asks, `me`, what it says now
+/// counts, not what it said last.
+pub(crate) async fn workers(store: &Store, me: Option<&Heart>, shards: u16, now: Timestamp) -> Result<Vec<Worker>> {
     let listing = store.list(&Prefix::Workers).await?;
     let reads = stream::iter(listing.objects).map(|object| async move {
         let Key::Heartbeat(name, _) = &object.key else { return None };
-        // A heartbeat that went right now, or is another program's, is told by its name alone.
-        let says = store.get(&object.key).await.ok();
-        let says = says.and_then(|(body, _)| serde_json::from_slice::<Heartbeat>(&body).ok());
+        let says: Option<Heartbeat> = match me.filter(|me| me.key() == object.key) {
+            Some(me) => Some(me.says()),
+            // One that went right now, or is another program's, is told by its name alone.
+            None => store.get(&object.key).await.ok().and_then(|(body, _)| serde_json::from_slice(&body).ok()),
+        };
         let seen_seconds = now.duration_since(object.modified).as_secs().max(0);
         let alive = seen_seconds < ALIVE.as_secs().cast_signed();
         let vitals = says.as_ref().and_then(|says| says.vitals.clone());
+        let started = says.as_ref().map(|says| says.started);
+        let has_no_place = vitals.as_ref().is_some_and(|vitals| vitals.rank.is_none());
+        let has_waited = started.is_some_and(|started| now.duration_since(started) > WAITS_FOR_A_PLACE);
         let place = vitals.as_ref().filter(|_| alive).and_then(|vitals| Some((vitals.rank?, vitals.peers)));
         Some(Worker {
             name: name.to_string(),
             seen_seconds,
             alive,
             version: says.as_ref().map(|says| says.version.clone()),
-            started: says.as_ref().map(|says| says.started),
+            started,
             in_hand: says.as_ref().map_or(0, |says| says.in_hand.len()),
             publish_command: says.is_some_and(|says| says.publish_command),
             slice: place.and_then(|(rank, peers)| Slice::of(rank, peers, shards)),
+            kept_out: alive && has_no_place && has_waited,
             vitals,
         })
     });
@@ -487,7 +496,7 @@ fn warnings(status: &Status) -> Vec<String> {
                 worker.name, vitals.failing_cycles
             ));
         }
-        if worker.is_kept_out(status.time) {
+        if worker.kept_out {
             warnings.push(format!(
                 "{} has no place among the workers: another one has its name (--name), or --peers does not know it.",
                 worker.name
@@ -554,11 +563,12 @@ fn warnings(status: &Status) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::{BlockId, Shard};
-    use crate::stage::testing::World;
+    use crate::stage::index;
+    use crate::stage::testing::{START, Sent, World, clean};
     use crate::store::layout::BlockKey;
 
     #[test]
-    fn blocks_are_counted_by_level_and_hours_with_something_to_merge() {
+    fn blocks_are_counted_by_level_and_hour() {
         let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
         let hour: Hour = "2026-11-22T13".parse().unwrap();
         let shard = ShardDir::One(Shard::new(0, 1).unwrap());
@@ -581,10 +591,10 @@ mod tests {
             etag: String::new(),
         });
         let listing = Listing { objects: objects.collect(), ..Listing::default() };
-        let blocks = blocks(Table::Spans, &listing, now);
+        let blocks = blocks(Table::Spans, &listing, 0, now);
         assert_eq!(blocks.level0, Pile { objects: 1, bytes: 10, oldest_seconds: Some(0) });
         assert_eq!(blocks.level1, Pile { objects: 4, bytes: 40, oldest_seconds: Some(4) });
-        assert_eq!((blocks.hours, blocks.to_compact, blocks.timeless_bytes), (3, 2, 10));
+        assert_eq!((blocks.hours, blocks.timeless_bytes), (3, 10));
         assert_eq!((blocks.oldest, blocks.newest), (Some(hour.previous()), Some(hour)));
     }
 
@@ -618,6 +628,38 @@ mod tests {
             newest: ["a@1", "kept@1", "b@1"].map(|name| format!("quarantine/truncated/{name}.error.json")).to_vec(),
         };
         assert_eq!(by_reason["truncated"], expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_merged_and_only_stands_for_the_grace_waits_no_more() {
+        let world = World::new();
+        world.send("one", &[Sent::request(1, 1, "/a", START)]);
+        world.sleep(61).await;
+        let at = world.desk().await;
+        let waits = async || {
+            let tables = status(&Reader::from(&at.desk), &at.desk.store).await.unwrap().tables;
+            tables.iter().map(|table| (table.level0.objects, table.to_compact)).collect::<Vec<_>>()
+        };
+        clean(index::run(&at.desk, &at.round).await.unwrap());
+        assert_eq!(waits().await, [(1, 1), (1, 1)]);
+        clean(compact::run(&at.desk, &at.round).await.unwrap());
+        assert_eq!(waits().await, [(1, 0), (1, 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_kept_out_if_it_has_no_place_some_time_after_its_start() {
+        let world = World::new();
+        let at = world.desk().await;
+        let heart = &at.desk.heart;
+        let kept_out = async |rank| {
+            heart.record().placed(rank, 1);
+            heart.beat(&at.desk.store).await.unwrap();
+            let now = at.desk.store_clock().unmoved().unwrap();
+            workers(&at.desk.store, None, 1, now).await.unwrap()[0].kept_out
+        };
+        assert!(!kept_out(None).await);
+        world.sleep(WAITS_FOR_A_PLACE.as_secs() as u64 + 1).await;
+        assert_eq!((kept_out(None).await, kept_out(Some(0)).await), (true, false));
     }
 
     /// A farm in the middle of an update: heartbeats of the program before this one say less, and count.

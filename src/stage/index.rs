@@ -373,9 +373,11 @@ impl Indexer<'_> {
         let bytes: u64 = sources.iter().map(|source| source.object.size_bytes).sum();
         let objects = sources.len() as u64;
         let mut late = None;
-        for (path, gone) in write::finish(self.desk, &self.round.ledger, fence, sources).await {
+        for (object, gone) in write::finish(self.desk, &self.round.ledger, fence, sources).await {
+            let path = object.key.path();
             match gone {
                 Gone::Done => {
+                    self.desk.heart.record().indexed(&object);
                     self.round.setbacks.done(&path);
                     report.done += 1;
                     report.deleted += u64::from(!self.desk.inbox.keep);

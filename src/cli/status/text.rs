@@ -1,7 +1,5 @@
 //! The status for people: what needs one first, and never more than fits a mind.
 
-use jiff::Timestamp;
-
 use crate::cli::out::{self, Column};
 use crate::query::status::{Blocks, Pile, Slice, Status, Worker};
 
@@ -129,7 +127,7 @@ fn workers(status: &Status) -> String {
         let vitals = worker.vitals.clone().unwrap_or_default();
         let mut row = vec![
             worker.name.clone(),
-            place(worker, status.time),
+            place(worker),
             worker.slice.as_ref().map_or_else(|| "-".to_owned(), |slice| part(slice, vitals.peers <= shards)),
             vitals.stage.unwrap_or_else(|| "-".to_owned()),
             out::count(vitals.objects),
@@ -186,11 +184,11 @@ fn published(status: &Status) -> String {
 }
 
 /// A worker's rank among its peers; until it has one, why not.
-fn place(worker: &Worker, now: Timestamp) -> String {
+fn place(worker: &Worker) -> String {
     match worker.vitals.as_ref().map(|vitals| (vitals.rank, vitals.peers)) {
         None => "-".to_owned(),
         Some((Some(rank), peers)) => format!("{}/{peers}", rank + 1),
-        Some((None, _)) if worker.is_kept_out(now) => "none".to_owned(),
+        Some((None, _)) if worker.kept_out => "none".to_owned(),
         Some((None, _)) => "starting".to_owned(),
     }
 }

@@ -85,6 +85,15 @@ impl Backlog {
         }
         backlog
     }
+
+    /// Without `object`, which is done. Who is the oldest now, the next listing tells.
+    pub(super) fn leave(&mut self, object: &Object) {
+        self.objects = self.objects.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(object.size_bytes);
+        if self.objects == 0 {
+            self.oldest_seconds = 0;
+        }
+    }
 }
 
 /// An item that fails.

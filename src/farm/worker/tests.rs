@@ -53,6 +53,20 @@ async fn once_does_everything_and_again_it_does_nothing() {
     assert_eq!(bucket.objects().into_keys().collect::<Vec<_>>(), stood);
 }
 
+/// Nobody tells of a farm that has ended: what was told last stays.
+#[tokio::test(start_paused = true)]
+async fn once_tells_of_the_farm_that_nothing_waits_any_more() {
+    let bucket = bucket();
+    for number in 1..=30 {
+        bucket.put(&format!("inbox/{number}.json"), span(number));
+    }
+    let once = worker(calm(&bucket), &bucket, |options| options.once = true);
+    assert!(once.run(&CancellationToken::new()).await.unwrap().is_clean());
+    let farm: serde_json::Value = serde_json::from_slice(&bucket.read("site/farm.json").unwrap().body).unwrap();
+    assert_eq!((&farm["backlog"]["objects"], &farm["backlog"]["bytes"]), (&0.into(), &0.into()), "{farm:#}");
+    assert_eq!(farm["workers"][0]["vitals"]["stage"], "publish", "{farm:#}");
+}
+
 /// What failed is told at the end, even if the last rounds left it alone.
 #[tokio::test(start_paused = true)]
 async fn once_is_not_clean_while_pages_cannot_be_written() {

@@ -83,6 +83,7 @@ const VERSION = 1;
  * @property {string | null} started
  * @property {number} in_hand
  * @property {Slice | null} slice
+ * @property {boolean} kept_out Whether it has no place though it has had the time to find one.
  * @property {Vitals | null} vitals
  *
  * @typedef {object} Farm

@@ -149,6 +149,12 @@ impl Plan {
     }
 }
 
+/// In how many shards and hours of `view` there is something to merge, now or once it is due.
+pub fn waiting(view: &View, facts: &Facts) -> u64 {
+    let parts = pending(view).into_values().flatten().filter(|(hour, _)| !facts.is_past(*hour));
+    parts.filter(|(hour, blocks)| !is_one_run(&mergeable(blocks.clone(), *hour, facts.now))).count() as u64
+}
+
 /// The blocks to look at, by shard and hour.
 fn pending(view: &View) -> BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> {
     let mut by_shard: BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> = BTreeMap::new();

@@ -139,7 +139,7 @@ pub(super) enum Gone {
 
 /// What is left to do once all rows of `sources` are durable: bad ones go to the quarantine, then each leaves the inbox
 /// or is noted in the ledger. One object's trouble leaves that object where it is.
-pub(super) async fn finish(desk: &Desk, ledger: &Ledger, fence: &Fence, sources: Vec<Source>) -> Vec<(String, Gone)> {
+pub(super) async fn finish(desk: &Desk, ledger: &Ledger, fence: &Fence, sources: Vec<Source>) -> Vec<(Object, Gone)> {
     let finished = stream::iter(sources).map(|source| {
         let (desk, fence) = (desk.clone(), fence.clone());
         async move {
@@ -159,7 +159,7 @@ pub(super) async fn finish(desk: &Desk, ledger: &Ledger, fence: &Fence, sources:
             }
         }
     }
-    finished.into_iter().map(|(object, gone)| (object.key.path(), gone)).collect()
+    finished
 }
 
 async fn note(desk: &Desk, ledger: &Ledger, fence: &Fence, objects: &[Object]) -> Result<()> {

@@ -61,7 +61,7 @@ pub(super) async fn publish(desk: &Desk, pages: &Pages, is_new: bool, now: Times
         return Ok(done);
     }
     let shards = *desk.settings.shards.last();
-    let workers = status::workers(&desk.store, shards, now).await?;
+    let workers = status::workers(&desk.store, Some(&desk.heart), shards, now).await?;
     let (quarantine, damaged_blocks) = status::quarantine(&desk.store.list(&Prefix::Quarantine).await?, now);
     let farm = Farm {
         version: SUMMARY_VERSION,

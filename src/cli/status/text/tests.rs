@@ -46,6 +46,7 @@ fn worker(rank: usize, peers: usize) -> Worker {
         in_hand: 0,
         publish_command: false,
         slice: Slice::of(rank, peers, 16),
+        kept_out: false,
         vitals: Some(Vitals {
             rank: Some(rank),
             peers,
@@ -149,7 +150,6 @@ fn what_a_young_store_lacks_is_told_with_when_it_comes() {
     let mut status = status(vec![worker(0, 1)]);
     let vitals = status.workers[0].vitals.as_mut().unwrap();
     vitals.rank = None;
-    status.workers[0].started = Some("2026-11-22T14:29:50Z".parse().unwrap());
     status.pins_from = Some("2026-11-29T07:00:00Z".parse().unwrap());
     let young = shown(&status);
     let told = |text: &str, wanted: &str| {
@@ -165,6 +165,7 @@ fn what_a_young_store_lacks_is_told_with_when_it_comes() {
 
     // The same an eternity later: what should have come has not.
     status.time = "2026-11-29T09:00:00Z".parse().unwrap();
+    status.workers[0].kept_out = true;
     let old = shown(&status);
     told(&old, "due since 2026-11-29 07:00; a worker looks every hour");
     told(&old, "farm-00 none");

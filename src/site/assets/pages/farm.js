@@ -16,9 +16,6 @@ import { command, message } from "./message.js";
 /** A worker that writes a little late is none that is gone. */
 const PATIENCE = 1.5;
 
-/** So long after its start a worker may have no place yet. */
-const STARTS_MS = 90_000;
-
 /**
  * @param {Route} _route
  * @param {AbortSignal} signal
@@ -69,7 +66,7 @@ function shown(body) {
     ),
     tiles(body, alive),
     slices(alive),
-    workers(body.workers, body.written_ms),
+    workers(body.workers),
     failures(alive),
     quarantine(body),
   ];
@@ -135,18 +132,14 @@ function places({ from, until, shards }) {
   return `${part}, pages of ${shards[0] === shards[1] ? `shard ${shards[0]}` : `shards ${shards[0]} to ${shards[1]}`}`;
 }
 
-/**
- * What a worker without a place does instead; older programs do not say.
- * @param {Worker} worker
- * @param {number} written when it was told
- */
-function unplaced({ alive, started, vitals }, written) {
+/** What a worker without a place does instead; older programs do not say. @param {Worker} worker */
+function unplaced({ alive, kept_out, vitals }) {
   if (!alive || !vitals || vitals.rank !== null) return NOTHING;
-  return started && written - Date.parse(started) > STARTS_MS ? "no place" : "starting";
+  return kept_out ? "no place" : "starting";
 }
 
-/** @param {Worker[]} all @param {number} written when it was told */
-function workers(all, written) {
+/** @param {Worker[]} all */
+function workers(all) {
   if (all.length === 0) return section("Workers", el("p", { class: "muted" }, "None has ever written a heartbeat."));
   const order = [...all].sort(
     (a, b) => Number(b.alive) - Number(a.alive) || (a.vitals?.rank ?? 1e9) - (b.vitals?.rank ?? 1e9),
@@ -159,11 +152,11 @@ function workers(all, written) {
       [worker.name],
       [
         worker.alive
-          ? (vitals?.stage ?? (vitals?.rank === null ? unplaced(worker, written) : "resting"))
+          ? (vitals?.stage ?? (vitals?.rank === null ? unplaced(worker) : "resting"))
           : el("span", { class: "muted" }, `gone for ${duration(worker.seen_seconds * 1000)}`),
       ],
-      [rank === null ? unplaced(worker, written) : `${rank + 1} of ${vitals?.peers ?? "?"}`],
-      [worker.slice ? places(worker.slice) : unplaced(worker, written)],
+      [rank === null ? unplaced(worker) : `${rank + 1} of ${vitals?.peers ?? "?"}`],
+      [worker.slice ? places(worker.slice) : unplaced(worker)],
       [count(worker.in_hand)],
       [vitals ? count(vitals.spans) : NOTHING],
       [el("span", { class: failing > 0 ? "bad" : "muted" }, count(failing))],
