@@ -10,7 +10,7 @@ use crate::task::{self, OverBudget};
 
 /// Every item has this long: the grace by default. After half of it the fence lets an item change nothing more, and it
 /// has as long again to end by itself (what it has read and written by then may spare the next one work). It is time for
-/// several calls in a row of which each needs all of its attempts (four of 10 s, and 23 s between them), and less than
+/// several calls in a row of which each needs all of its attempts (five of 10 s, and 13 s between them), and less than
 /// the watchdog's quarter of an hour: an item that hangs ends alone.
 const LEAST: Duration = Duration::from_secs(600);
 

@@ -173,7 +173,7 @@ async fn open_directory(url: &str, path: &FilePath, options: &OpenOptions, clock
     Ok(Store::new(Arc::new(local.clone()), Some(local), url, "", options.clone(), clock, Time::Machine))
 }
 
-/// Four attempts: waits are drawn between the first and three times the last, about 3, 5 and 15 s.
+/// Waits are drawn between the first and three times the last.
 pub(super) fn retry(patience: &Patience) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig { init_backoff: patience.first_wait, max_backoff: patience.longest_wait, base: 3.0 },

@@ -61,7 +61,7 @@ fn a_bucket_that_cannot_be_written_is_told_with_what_the_credentials_need() {
 }
 
 #[test]
-fn of_a_bucket_that_is_too_busy_each_object_is_asked_four_times_and_the_causes_are_one() {
+fn of_a_bucket_that_is_too_busy_each_object_is_asked_five_times_and_the_causes_are_one() {
     let Some(bucket) = Bucket::before_s3(|asked| match asked.is("GET", "/inbox/") {
         true => error(503, "SlowDown", SLOW),
         false => None,
@@ -73,7 +73,7 @@ fn of_a_bucket_that_is_too_busy_each_object_is_asked_four_times_and_the_causes_a
     [time] ERROR index failed (3 of 3)
       3: inbox/a.json, inbox/b.json, inbox/c.json
         read s3://traces/[ulid]/inbox/a.json
-        503 SlowDown: Please reduce your request rate. (4 attempts)
+        503 SlowDown: Please reduce your request rate. (5 attempts)
         → it is tried again later, less and less often; if this goes on, fewer workers help
         in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json
     exit 5
@@ -82,7 +82,7 @@ fn of_a_bucket_that_is_too_busy_each_object_is_asked_four_times_and_the_causes_a
     for name in ["a", "b", "c"] {
         let times = asked.iter().filter(|asked| asked.is("GET", &format!("/inbox/{name}.json"))).count();
         // `--once` does not wait for another try.
-        assert_eq!(times, 4, "{name}");
+        assert_eq!(times, 5, "{name}");
     }
 }
 
@@ -100,7 +100,7 @@ fn a_bucket_that_says_when_to_come_back_is_asked_again_then() {
     insta::assert_snapshot!(told(&bucket.command(&["run", "--once"]).output().unwrap()), @"exit 0");
 }
 
-/// All of it, for ever: every attempt is one of four, then the whole worker waits, and in the end it gives up.
+/// All of it, for ever: every attempt is one of five, then the whole worker waits, and in the end it gives up.
 #[test]
 fn a_worker_whose_bucket_is_always_too_busy_gives_up_after_ten_cycles() {
     let Some(bucket) = Bucket::before_s3(|asked| match asked.is_list("inbox") {
@@ -123,7 +123,7 @@ fn a_worker_whose_bucket_is_always_too_busy_gives_up_after_ten_cycles() {
     ");
     let asked = bucket.front.asked().iter().filter(|asked| asked.is_list("inbox")).count();
     assert!(
-        asked.is_multiple_of(4) && (72..=88).contains(&asked),
+        asked.is_multiple_of(5) && (90..=110).contains(&asked),
         "{asked}: ten cycles, in each of which index looks, and expiry, which failed in the one before"
     );
 }
@@ -136,21 +136,21 @@ fn a_connection_that_is_cut_again_and_again_leaves_the_object_for_later() {
     [time] ERROR index failed (1 of 1)
       inbox/a.json
         read s3://traces/[ulid]/inbox/a.json
-        the connection was cut: end of file before message length reached (4 attempts)
+        the connection was cut: end of file before message length reached (5 attempts)
         in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json
     exit 5
     ");
 }
 
 #[test]
-fn a_bucket_that_does_not_answer_is_given_up_after_four_time_outs() {
+fn a_bucket_that_does_not_answer_is_given_up_after_five_time_outs() {
     let Some(bucket) = Bucket::before_s3(|asked| asked.is("GET", "/inbox/").then_some(Reply::Hang)) else { return };
     bucket.put(&["a.json"]);
     insta::assert_snapshot!(told(&bucket.command(&["run", "--once", "--name", "w-1"]).output().unwrap()), @"
     [time] ERROR index failed (1 of 1)
       inbox/a.json
         read s3://traces/[ulid]/inbox/a.json
-        no answer in time: operation timed out (4 attempts)
+        no answer in time: operation timed out (5 attempts)
         in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json
     exit 5
     ");
@@ -169,7 +169,7 @@ fn a_body_that_trickles_is_given_up_as_a_time_out() {
     [time] ERROR index failed (1 of 1)
       inbox/a.json
         read s3://traces/[ulid]/inbox/a.json
-        no answer in time: too slow: [n] bytes in [n] s (4 attempts)
+        no answer in time: too slow: [n] bytes in [n] s (5 attempts)
         in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json
     exit 5
     ");

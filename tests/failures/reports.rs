@@ -129,7 +129,7 @@ fn a_cut_connection_is_one_record() {
     insta::assert_snapshot!(records(&json(&bucket, &["run", "--once", "--name", "w-1"])), @r#"
     {
       "@type": "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent",
-      "attempts": 4,
+      "attempts": 5,
       "causes": [
         {
           "at": "src/stage/index/body.rs:[line]",
@@ -137,7 +137,7 @@ fn a_cut_connection_is_one_record() {
         },
         {
           "at": "src/stage/index/body.rs:[line]",
-          "what": "the connection was cut: end of file before message length reached (4 attempts)"
+          "what": "the connection was cut: end of file before message length reached (5 attempts)"
         }
       ],
       "context": {
@@ -162,7 +162,7 @@ fn a_cut_connection_is_one_record() {
         "function": "tracefarm::farm::worker",
         "line": "[line]"
       },
-      "message": "index failed: read: the connection was cut: end of file before message length reached\n  1 of 1\n  inbox/a.json\n    read s3://traces/[ulid]/inbox/a.json\n    the connection was cut: end of file before message length reached (4 attempts)\n    in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json",
+      "message": "index failed: read: the connection was cut: end of file before message length reached\n  1 of 1\n  inbox/a.json\n    read s3://traces/[ulid]/inbox/a.json\n    the connection was cut: end of file before message length reached (5 attempts)\n    in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json",
       "object": "s3://traces/[ulid]/inbox/a.json",
       "rank": 0,
       "request_id": "[id]",
@@ -210,7 +210,7 @@ fn a_time_out_is_one_record() {
     insta::assert_snapshot!(records(&json(&bucket, &["run", "--once", "--name", "w-1"])), @r#"
     {
       "@type": "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent",
-      "attempts": 4,
+      "attempts": 5,
       "causes": [
         {
           "at": "src/stage/index/body.rs:[line]",
@@ -218,7 +218,7 @@ fn a_time_out_is_one_record() {
         },
         {
           "at": "src/stage/index/body.rs:[line]",
-          "what": "no answer in time: operation timed out (4 attempts)"
+          "what": "no answer in time: operation timed out (5 attempts)"
         }
       ],
       "context": {
@@ -243,7 +243,7 @@ fn a_time_out_is_one_record() {
         "function": "tracefarm::farm::worker",
         "line": "[line]"
       },
-      "message": "index failed: read: no answer in time: operation timed out\n  1 of 1\n  inbox/a.json\n    read s3://traces/[ulid]/inbox/a.json\n    no answer in time: operation timed out (4 attempts)\n    in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json",
+      "message": "index failed: read: no answer in time: operation timed out\n  1 of 1\n  inbox/a.json\n    read s3://traces/[ulid]/inbox/a.json\n    no answer in time: operation timed out (5 attempts)\n    in run rank=0 worker=[name] › stage=index › item=a batch of inbox objects › object=inbox/a.json",
       "object": "s3://traces/[ulid]/inbox/a.json",
       "rank": 0,
       "serviceContext": {
