@@ -82,6 +82,9 @@ pub struct Desk {
     pub memory_bytes: usize,
     /// Files of level 1 end at about this size ([`compact::FILE_BYTES`]; simulations take less).
     pub file_bytes: u64,
+    /// Of more blocks of spans as indexed pages ask only those near a trace ([`publish::plan::MANY`]; simulations take
+    /// fewer).
+    pub many_blocks: usize,
     /// Who works here: stands in error documents.
     pub worker: WorkerName,
     /// The program that guards `publish_command` (this one: `tracefarm guard`); none: the worker may not run it.

@@ -74,7 +74,7 @@ pub use upload::Upload;
 const PAGE: usize = 1000;
 
 /// Ranges nearer than this are one request.
-const NEAR_BYTES: u64 = object_store::OBJECT_STORE_COALESCE_DEFAULT;
+pub(crate) const NEAR_BYTES: u64 = object_store::OBJECT_STORE_COALESCE_DEFAULT;
 
 /// How often a create-only write is tried that met another write of the same name in flight.
 const CONFLICTS: u32 = 4;

@@ -290,6 +290,7 @@ impl Worker {
             once: self.options.once,
             memory_bytes: self.options.memory_bytes,
             file_bytes: compact::FILE_BYTES,
+            many_blocks: publish::plan::MANY,
             worker: self.options.name.clone(),
             guard: self.options.guard.as_deref().map(Arc::from),
             pace: self.options.pace.clone(),

@@ -27,8 +27,9 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::columns::Spans;
+use super::window::Window;
 use crate::error::{Result, ResultExt, bail};
-use crate::model::{HandlerId, Hour, Table, TraceId};
+use crate::model::{HandlerId, Table, TraceId};
 use crate::otlp::redact::Redact;
 use crate::otlp::{Limits, ObjectDecoder, Progress, SpanRows, encode};
 use crate::store::layout::PinKey;
@@ -46,9 +47,10 @@ pub struct Beside {
     /// Traces (in hex) of a handler's page that are objects of their own; none in a pin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub large: Vec<String>,
-    /// The first and the last hour in which each trace (in hex) of a handler's page was looked for; none in a pin.
+    /// Where each trace (in hex) of a handler's page was looked for; none in a pin. (Programs before this one wrote
+    /// `looked_in`, hours alone, and believe no other.)
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub looked_in: BTreeMap<String, [Hour; 2]>,
+    pub looked_for: BTreeMap<String, Window>,
 }
 
 #[derive(serde::Deserialize)]

@@ -32,8 +32,7 @@ pub fn wanted<'v>(view: &'v View, traces: &Traces) -> Vec<(&'v Block, Vec<TraceI
     let mut by_block: BTreeMap<BlockKey, (&Block, Vec<TraceId>)> = BTreeMap::new();
     for (shard, block) in view.visible_parts() {
         let of_shard = by_shard.get(&shard).into_iter().flatten();
-        let near: Vec<TraceId> =
-            of_shard.filter(|(_, window)| window.holds(block.key.hour)).map(|(trace, _)| *trace).collect();
+        let near: Vec<TraceId> = of_shard.filter(|(_, window)| window.asks(block)).map(|(trace, _)| *trace).collect();
         if !near.is_empty() {
             by_block.entry(block.key).or_insert_with(|| (block, Vec::new())).1.extend(near);
         }

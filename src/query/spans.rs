@@ -117,7 +117,7 @@ impl<'a> Finding<'a> {
 
     async fn run(mut self) -> Result<Found> {
         let hours = Hour::of_ns(self.wanted.since_ns)..=Hour::of_ns(self.wanted.until_ns);
-        let window = Window { first: hours.start().plus(-1), last: hours.end().next() };
+        let window = Window { first: hours.start().plus(-1), last: hours.end().next(), near: None };
         let listed = Listed::all(self.reader, window).await?;
         let all_entries = self.by_entries(&listed).await?;
         let mut parts: Vec<&Block> = Vec::new();

@@ -91,7 +91,7 @@ pub async fn run(desk: &Desk, round: &Round) -> Result<StageReport> {
                 None => Ground::list(&desk, count).await.context("list what pages are made from")?,
             };
             let ground = listed.insert(ground);
-            let work = part::publish(&desk, ground, &written, shard);
+            let work = part::publish(&desk, &round.pages, ground, &written, shard);
             match item(&desk.clock, &name, ground.bytes(), work).await {
                 Ok(report) => {
                     round.pages.leave(Left::Pages, shard, report.more);
@@ -207,6 +207,8 @@ struct Ground {
     pins: Pins,
     forgotten: HashSet<TraceId>,
     site: Listed,
+    /// How near to its entry a trace is looked for in blocks as indexed.
+    near: Option<Duration>,
 }
 
 impl Ground {
@@ -219,7 +221,8 @@ impl Ground {
         let pins = Pins::all(&desk.store).await?;
         let forgotten = forgotten(&desk.store).await?;
         let site = Listed::now(&desk.store).await?;
-        Ok(Self { fence, count, entries, spans, pins, forgotten, site })
+        let near = plan::near(spans.blocks.iter().filter(|block| block.is_level0()).count(), desk.many_blocks);
+        Ok(Self { fence, count, entries, spans, pins, forgotten, site, near })
     }
 
     /// How much a part may have to look at, at most.

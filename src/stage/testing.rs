@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub catalogue: (u64, Catalogue),
     pub grace: Duration,
     pub keep_inbox: bool,
+    /// As [`Desk::many_blocks`].
+    pub many_blocks: usize,
 }
 
 /// A worker's desk.
@@ -49,7 +51,7 @@ impl World {
         let clock = Clock::simulated("2026-11-22T14:30:00Z".parse().unwrap(), 1);
         let bucket = Bucket::new(clock.clone(), 1_000);
         let (settings, catalogue) = (Settings::default(), (0, Catalogue::default()));
-        Self { clock, bucket, settings, catalogue, grace: GRACE, keep_inbox: false }
+        Self { clock, bucket, settings, catalogue, grace: GRACE, keep_inbox: false, many_blocks: publish::plan::MANY }
     }
 
     pub(crate) fn calm(&self) -> Client {
@@ -81,6 +83,7 @@ impl World {
             once: true,
             memory_bytes: 64 << 20,
             file_bytes: compact::FILE_BYTES,
+            many_blocks: self.many_blocks,
             worker: name,
             guard: None,
             pace: Pace::default(),

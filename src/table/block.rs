@@ -11,13 +11,14 @@
 //!   "shards": {"000-of-002": 1000, "001-of-002": 234},  // rows of each, in the order in which they stand
 //!   "merged_from": ["01KA8Z3V5Y7N0M2B4C6D8F0G1H"],      // blocks that this one replaces, for its shard
 //!   "siblings": [],                     // other files of the same merge
+//!   "times": [1795356000000000000, 1795356059000000000], // spans, level 0: their first start and last end, ns since 1970
 //!   "sums": ["2d06800538d394c2"],       // XXH3-64 of the bytes of each row group, from its first column to its last
 //!   "digest": [5432100, 2345],          // entries, level 1: where in the file their digest lies: offset, bytes
 //!   "calls": [5432100, 345]             // spans, level 1: likewise, the digest of calls
 //! }
 //! ```
 //!
-//! `merged_from`, `siblings`, `digest` and `calls` are left out when there are none; unknown keys are ignored. The first
+//! `merged_from`, `siblings`, `times`, `digest` and `calls` are left out when there are none; unknown keys are ignored. The first
 //! four mean the same in every format to come, so that a program can tell that a block is too new for it. A digest is a
 //! zstd frame of JSON between the last row group and Parquet's own indexes: bytes that Parquet readers skip, as they
 //! skip what no footer points to. The sums are compared whenever a row group is read whole, so that a merge never makes
@@ -25,7 +26,7 @@
 //!
 //! Rows are sorted (see [`super::order`]). Level 0 holds all shards of an hour, one after the other; a row group ends
 //! with a shard wherever it has grown large enough ([`super::write`]), and a shard's rows can always be read by range.
-//! Level 1 holds one shard, and a bloom filter on `trace_id` for each row group.
+//! Level 1 holds one shard, and a bloom filter on `trace_id` for each row group, all of them at the end.
 
 use std::fmt;
 use std::ops::Range;
@@ -59,6 +60,9 @@ pub struct BlockMeta {
     pub merged_from: Vec<BlockId>,
     /// The other files of the same merge; only in the last.
     pub siblings: Vec<BlockId>,
+    /// When the first of its spans started and the last ended, nanoseconds since 1970; none in level 1, of entries, and
+    /// where a program before this one wrote it.
+    pub times: Option<(i64, i64)>,
 }
 
 impl BlockMeta {
@@ -124,6 +128,8 @@ pub(super) struct Words {
     pub merged_from: Vec<BlockId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub siblings: Vec<BlockId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<(i64, i64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sums: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,6 +205,7 @@ impl Words {
             shards: self.shards.iter().map(|(shard, _)| *shard).collect(),
             merged_from: self.merged_from.clone(),
             siblings: self.siblings.clone(),
+            times: self.times,
         }
     }
 }
@@ -249,13 +256,16 @@ mod tests {
             shards: vec![(shard(2), 5), (shard(11), 7)],
             merged_from: vec!["01KA8Z3V5Y7N0M2B4C6D8F0G1H".parse().unwrap()],
             siblings: Vec::new(),
+            times: Some((-5, 7)),
             sums: vec![sum(b"")],
             digest: Some(Place(100, 20)),
             calls: None,
         };
         let text = serde_json::to_string(&words).unwrap();
-        insta::assert_snapshot!(text, @r#"{"format":1,"rules":1,"rows":12,"shards":{"002-of-016":5,"011-of-016":7},"merged_from":["01KA8Z3V5Y7N0M2B4C6D8F0G1H"],"sums":["2d06800538d394c2"],"digest":[100,20]}"#);
+        insta::assert_snapshot!(text, @r#"{"format":1,"rules":1,"rows":12,"shards":{"002-of-016":5,"011-of-016":7},"merged_from":["01KA8Z3V5Y7N0M2B4C6D8F0G1H"],"times":[-5,7],"sums":["2d06800538d394c2"],"digest":[100,20]}"#);
         assert_eq!(serde_json::from_str::<Words>(&text).unwrap(), words);
+        let older = text.replace(r#""times":[-5,7],"#, "");
+        assert_eq!(serde_json::from_str::<Words>(&older).unwrap(), Words { times: None, ..words.clone() });
         assert_eq!(words.rows_of(shard(11)), 5..12);
         assert_eq!(words.rows_of(shard(3)), 0..0);
     }

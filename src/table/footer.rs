@@ -11,12 +11,16 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataP
 use super::block::{BlockError, BlockMeta, FORMAT, Words};
 use super::guard;
 use crate::error::Result;
-use crate::model::Table;
+use crate::model::{ShardDir, Table};
 use crate::store::layout::BlockKey;
 use crate::store::{Key, Store};
 
-/// What is fetched of a block's end in the hope that the whole footer lies in it.
-pub(crate) const GUESS_BYTES: u64 = 64 << 10;
+/// What is fetched of a block's end in the hope that the whole footer lies in it: a row group takes some 5 KiB of it, and is
+/// 8 MB large, but where level 0 ends it with a shard a tenth of that.
+pub(crate) fn guess_bytes(dir: ShardDir, size_bytes: u64) -> u64 {
+    let grows = if dir == ShardDir::All { 128 } else { 1024 };
+    size_bytes.min((64 << 10) + size_bytes / grows)
+}
 
 /// A footer, ready to read rows by.
 #[derive(Debug)]
@@ -39,11 +43,23 @@ impl Footer {
         if !indexed {
             decoder = decoder.with_page_index_policy(PageIndexPolicy::Skip);
         }
-        let guess = size_bytes.saturating_sub(GUESS_BYTES)..size_bytes;
+        let guess = size_bytes - guess_bytes(key.dir, size_bytes)..size_bytes;
         let bytes = store.get_ranges(&Key::Block(*key), std::slice::from_ref(&guess)).await?;
         decoder.push_ranges(vec![guess], bytes).map_err(corrupt)?;
         let parquet = decode(store, key, size_bytes, decoder).await?;
         Self::new(key, size_bytes, parquet, indexed)
+    }
+
+    /// The footer, with the page index, of a block that is there whole. CPU only.
+    pub fn of_body(key: &BlockKey, body: &Bytes) -> Result<Self> {
+        let size_bytes = body.len() as u64;
+        let corrupt = |error: parquet::errors::ParquetError| BlockError::corrupt(key, error);
+        let mut decoder = ParquetMetaDataPushDecoder::try_new(size_bytes).map_err(corrupt)?;
+        decoder.push_range(0..size_bytes, body.clone()).map_err(corrupt)?;
+        match guard(key, || decoder.try_decode())? {
+            DecodeResult::Data(parquet) => Self::new(key, size_bytes, parquet, true),
+            _ => Err(BlockError::corrupt(key, "its footer has no end").into()),
+        }
     }
 
     /// The same footer with the page index.
@@ -114,11 +130,18 @@ async fn decode(
 
 /// The bytes of `ranges`, which damaged metadata may have put outside the file.
 pub(super) async fn fetch(store: &Store, key: &BlockKey, size_bytes: u64, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-    if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > size_bytes) {
-        let message = format!("it points to bytes {}..{}, and has {size_bytes}", range.start, range.end);
-        return Err(BlockError::corrupt(key, message).into());
-    }
+    are_within(key, size_bytes, ranges)?;
     Ok(store.get_ranges(&Key::Block(*key), ranges).await?)
+}
+
+/// Whether `ranges` lie in the file.
+pub(super) fn are_within(key: &BlockKey, size_bytes: u64, ranges: &[Range<u64>]) -> Result<(), BlockError> {
+    match ranges.iter().find(|range| range.start > range.end || range.end > size_bytes) {
+        Some(Range { start, end }) => {
+            Err(BlockError::corrupt(key, format!("it points to bytes {start}..{end}, and has {size_bytes}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Checks what damaged metadata would make a decoder stumble over.

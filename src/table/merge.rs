@@ -246,6 +246,7 @@ fn words(spec: &MergeSpec, rules: u32, siblings: &[BlockId]) -> Words {
         shards: vec![(spec.shard, 0)],
         merged_from: Vec::new(),
         siblings: siblings.to_vec(),
+        times: None,
         sums: Vec::new(),
         digest: None,
         calls: None,

@@ -47,6 +47,20 @@ impl HourRows {
         Ok((0..columns.len()).filter(is_first).count() as u64)
     }
 
+    /// When the first of them started and the last ended, nanoseconds since 1970, as they say; none if there are none.
+    ///
+    /// # Errors
+    /// If `rows` are not of the spans table.
+    pub fn times(&self) -> Result<Option<(i64, i64)>> {
+        let columns = KeyColumns::of(Table::Spans, &self.rows)?;
+        // A span may say that it ended before it started.
+        let times = (0..columns.len()).map(|row| {
+            let (start, end) = (columns.start(row), columns.start(row).wrapping_add(columns.duration(row)));
+            (start.min(end), start.max(end))
+        });
+        Ok(times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
+    }
+
     /// The XXH3-64 of the ids of the handlers that were hit.
     ///
     /// # Errors

@@ -46,17 +46,27 @@ impl Wanted {
         columns.iter().position(|column| column.name() == self.column)
     }
 
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The row groups that may hold one of them, by their statistics.
+    pub fn by_bounds(&self, footer: &Footer) -> Vec<usize> {
+        let Some(column) = self.column_of(&footer.parquet) else { return Vec::new() };
+        let may_hold = |group: &usize| {
+            let bounds = footer.parquet.row_group(*group).column(column).statistics();
+            self.within(bounds.and_then(|b| b.min_bytes_opt()), bounds.and_then(|b| b.max_bytes_opt()))
+        };
+        (0..footer.parquet.num_row_groups()).filter(may_hold).collect()
+    }
+
     /// The row groups that may hold one of them, by their statistics and then by their bloom filters: one request for
     /// all filters that matter.
     pub async fn groups(&self, store: &Store, footer: &Footer) -> Result<Vec<usize>> {
         let Some(column) = self.column_of(&footer.parquet) else { return Ok(Vec::new()) };
         let chunk = |group: usize| footer.parquet.row_group(group).column(column);
-        let by_bounds = (0..footer.parquet.num_row_groups()).filter(|group| {
-            let bounds = chunk(*group).statistics();
-            self.within(bounds.and_then(|b| b.min_bytes_opt()), bounds.and_then(|b| b.max_bytes_opt()))
-        });
         let (mut groups, mut filters) = (Vec::new(), Vec::new());
-        for group in by_bounds {
+        for group in self.by_bounds(footer) {
             match (chunk(group).bloom_filter_offset(), chunk(group).bloom_filter_length()) {
                 (Some(offset), Some(length)) if offset >= 0 && length > 0 => {
                     filters.push((group, offset as u64..offset as u64 + length as u64));

@@ -8,7 +8,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::properties::{BloomFilterPosition, EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::block::{FORMAT, Place, Words, group_range, sum};
@@ -52,6 +52,7 @@ pub fn level0(table: Table, rows: &HourRows, rules: u32) -> Result<Bytes> {
         shards: rows.shards.iter().map(|(shard, range)| (*shard, range.len() as u64)).collect(),
         merged_from: Vec::new(),
         siblings: Vec::new(),
+        times: if table == Table::Spans { rows.times()? } else { None },
         sums: Vec::new(),
         digest: None,
         calls: None,
@@ -99,6 +100,8 @@ impl Level1 {
             .set_sorting_columns(Some(order))
             .set_column_bloom_filter_enabled(trace.clone(), true)
             .set_column_bloom_filter_fpp(trace.clone(), 0.01)
+            // All together, so that those that matter are one request.
+            .set_bloom_filter_position(BloomFilterPosition::End)
             // The most there can be: the filter is folded to what it holds when the row group ends.
             .set_column_bloom_filter_max_ndv(trace, GROUP_ROWS as u64);
         let properties = find_by(table).iter().chain(&["start"]).fold(properties, |properties, name| {

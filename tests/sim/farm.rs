@@ -79,6 +79,7 @@ impl Boot {
             once: false,
             memory_bytes: 64 << 20,
             file_bytes: compact::FILE_BYTES,
+            many_blocks: publish::plan::MANY,
             worker: name.parse().unwrap(),
             guard: None,
             pace: Pace::default(),

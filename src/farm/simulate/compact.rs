@@ -14,15 +14,13 @@ use crate::store::Stage;
 use crate::store::layout::BlockKey;
 use crate::store::upload::PART_BYTES;
 use crate::table::block::BlockMeta;
-use crate::table::footer::GUESS_BYTES;
 use crate::table::merge;
 use crate::table::view::{Block, View, unsettled};
 use crate::table::write::{GROUP_LEAST_ROWS, GROUP_ROWS};
 
-/// A row group's columns in a footer with its page index, in memory and in the file: `tests.rs` measures them
-/// on the samples.
+/// A row group's columns in a footer with its page index, in memory: `tests.rs` measures it on the samples, and that a footer
+/// is as small as [`guess_bytes`](crate::table::footer) takes it to be, so that it takes one request.
 pub(super) const GROUP_MEMORY_BYTES: f64 = 42_000.0;
-pub(super) const GROUP_BYTES: f64 = 5_300.0;
 
 /// What is read of blocks again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +63,11 @@ impl Known {
         bytes <= self.budget
     }
 
+    /// The page index of a block came with the rest of it.
+    pub fn has_index(&mut self, block: &Block) {
+        self.indexed.insert(block.id(), 1.0);
+    }
+
     /// How likely the page index of a block is to be read, that is so likely needed.
     pub fn reads_index(&mut self, block: &Block, needed: f64) -> f64 {
         let known = self.indexed.entry(block.id()).or_default();
@@ -74,19 +77,19 @@ impl Known {
     }
 }
 
-/// Row groups of so many rows: in level 0 one ends with a shard that makes it large enough.
-pub(super) fn groups(rows: f64, level0: bool) -> f64 {
-    (rows / if level0 { GROUP_LEAST_ROWS } else { GROUP_ROWS } as f64).ceil().max(1.0)
+/// Row groups of so many rows: in level 0 one ends with one of the shards that makes it large enough.
+pub(super) fn groups(rows: f64, shards: Option<f64>) -> f64 {
+    let (least, most) = (GROUP_LEAST_ROWS as f64, GROUP_ROWS as f64);
+    let of_group = shards.map_or(most, |shards| {
+        let of_shard = (rows / shards).max(1.0);
+        ((least / of_shard).ceil() * of_shard).min(most)
+    });
+    (rows / of_group).ceil().max(1.0)
 }
 
 /// What a whole footer takes in memory.
 pub(super) fn footer_bytes(rows: f64) -> f64 {
-    GROUP_MEMORY_BYTES * groups(rows, false)
-}
-
-/// Requests for a footer: the last bytes of the file, and if these are too few what is before them.
-pub(super) fn footer_requests(rows: f64) -> f64 {
-    if groups(rows, false) * GROUP_BYTES > GUESS_BYTES as f64 { 2.0 } else { 1.0 }
+    GROUP_MEMORY_BYTES * groups(rows, None)
 }
 
 impl Farm {
@@ -257,14 +260,14 @@ impl Farm {
         let shown: Vec<&Block> = view.blocks.iter().filter(is_shown).collect();
         // Of level 1 a gang's workers have a part each.
         let many = |block: &Block| if merges && !block.is_level0() { 1.0 } else { self.world.stands_for(block) };
-        let (counted, _, rows) = if merges { (0.0, 0.0, 0.0) } else { self.world.counted(table) };
+        let counted = if merges { 0.0 } else { self.world.counted(table).0 };
         let words = shown.iter().map(|block| many(block) * block.meta.memory_bytes() as f64).sum::<f64>();
         let bytes = counted * size_of::<BlockMeta>() as f64 + words;
         let circle = Circle::Words(table, merges && self.scenario.instances > 1);
         let since = self.workers[rank].known.read(circle, bytes, self.world.second);
         let new = shown.iter().filter(|block| block.modified.as_second() as u64 > since);
-        let new: f64 = new.map(|block| many(block) * footer_requests(block.meta.rows as f64)).sum();
-        let old = if since == 0 { counted * footer_requests(rows) } else { 0.0 };
+        let new: f64 = new.map(|block| many(block)).sum();
+        let old = if since == 0 { counted } else { 0.0 };
         self.ask(stage, List, World::pages(self.world.level0(table)) + level1 + 1.0);
         self.ask(stage, Get, new + old);
     }

@@ -19,6 +19,7 @@ use crate::stage::compact::Merge;
 use crate::stage::expire::plan::AHEAD as PINNED_AHEAD;
 use crate::stage::index;
 use crate::stage::pace::Pace;
+use crate::stage::publish::chunk::Chunk;
 use crate::store::Request::{self, Delete, Get, Head, List, Put};
 use crate::store::{Counts, Key, Object, Stage, Tally};
 
@@ -27,7 +28,7 @@ pub(super) const MEMORY_BYTES: f64 = 629.0;
 
 /// How many of the looks that wait until something is due come a moment too early and are made again, because a worker
 /// knows the store's time no better: observed in `tests/simulate.rs`, of the inbox and of blocks.
-pub(super) const EARLY: [f64; 2] = [0.5, 0.15];
+pub(super) const EARLY: [f64; 2] = [0.5, 0.3];
 
 /// A farm at work.
 pub(super) struct Farm {
@@ -55,8 +56,17 @@ pub(super) struct Farm {
 
 /// What is written in a while.
 pub(super) enum Coming {
-    Level0 { table: Table, hour: Hour, rows: f64 },
-    Level1 { merge: Merge, rows: f64 },
+    /// Of objects that were written from the one second to the other.
+    Level0 {
+        table: Table,
+        hour: Hour,
+        rows: f64,
+        seconds: (u64, u64),
+    },
+    Level1 {
+        merge: Merge,
+        rows: f64,
+    },
 }
 
 /// One worker.
@@ -65,6 +75,8 @@ pub(super) struct Worker {
     /// When it read the parts of pages, when it looked at each, and when at what peers have in hand.
     pub parts_read: u64,
     pub looked: HashMap<Shard, u64>,
+    /// How many handlers it published together last.
+    pub chunk: Chunk,
     hands_read: u64,
     pause: Duration,
     /// The stage that comes next, when its cycle began, and whether one of it did something.
@@ -91,6 +103,7 @@ impl Farm {
             known: Known::new(scenario.memory_bytes, second),
             parts_read: second,
             looked: HashMap::new(),
+            chunk: Chunk::first(scenario.memory_bytes),
             hands_read: 0,
             pause: Pace::default().shortest_pause,
             next: Stage::Index,
@@ -191,7 +204,7 @@ impl Farm {
 
     fn write(&mut self, coming: Coming) {
         match coming {
-            Coming::Level0 { table, hour, rows } => self.world.write_level0(table, hour, rows),
+            Coming::Level0 { table, hour, rows, seconds } => self.world.write_level0(table, hour, rows, seconds),
             Coming::Level1 { merge, rows } => {
                 self.begun.remove(&(merge.table, merge.shard, merge.hour));
                 self.world.write_level1(merge.table, merge.shard, merge.hour, rows, merge.merged_from);
@@ -319,17 +332,18 @@ impl Farm {
         let batch_rows = (index::batch_bytes(settings, scenario.memory_bytes) as f64 / PROTO_BYTES)
             .min(index::rows_bytes(scenario.memory_bytes) as f64 / MEMORY_BYTES);
         let (mut seconds, mut done) = (0.0, 0);
-        let mut batch: BTreeMap<Hour, f64> = BTreeMap::new();
+        let mut batch: BTreeMap<Hour, (f64, (u64, u64))> = BTreeMap::new();
         while done < due && seconds <= index::LISTING_LASTS.as_secs_f64() {
             if done % AHEAD == 0 {
                 self.look_at_hands(rank);
                 self.ask(Stage::Index, Put, 1.0);
             }
-            let hour = hour_of(self.world.inbox[mine.start + done] as f64);
-            *batch.entry(hour).or_default() += scenario.object_rows();
+            let written = self.world.inbox[mine.start + done];
+            let of_hour = batch.entry(hour_of(written as f64)).or_insert((0.0, (written, written)));
+            *of_hour = (of_hour.0 + scenario.object_rows(), (of_hour.1.0.min(written), of_hour.1.1.max(written)));
             done += 1;
             seconds += scenario.object_rows() / SPANS_A_CPU_SECOND;
-            if batch.values().sum::<f64>() >= batch_rows {
+            if batch.values().map(|(rows, _)| rows).sum::<f64>() >= batch_rows {
                 self.batch(std::mem::take(&mut batch), self.after(seconds + self.took(asked)));
             }
         }
@@ -357,12 +371,12 @@ impl Farm {
         }
     }
 
-    fn batch(&mut self, hours: BTreeMap<Hour, f64>, at: u64) {
+    fn batch(&mut self, hours: BTreeMap<Hour, (f64, (u64, u64))>, at: u64) {
         let entries = self.scenario.trace_entries / self.scenario.trace_spans;
-        for (hour, rows) in hours {
+        for (hour, (rows, seconds)) in hours {
             self.ask(Stage::Index, Put, 2.0);
             let blocks = [(Table::Spans, rows), (Table::Entries, rows * entries)];
-            let blocks = blocks.map(|(table, rows)| Coming::Level0 { table, hour, rows });
+            let blocks = blocks.map(|(table, rows)| Coming::Level0 { table, hour, rows, seconds });
             self.coming.entry(at).or_default().extend(blocks);
         }
     }

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::compact::{Circle, footer_bytes, footer_requests, groups};
+use super::Scenario;
+use super::compact::{Circle, Known, footer_bytes, groups};
 use super::farm::Farm;
 use super::world::{World, hour_of, time};
 use crate::farm::slice;
 use crate::model::{BlockId, Shard, Table};
 use crate::query::window::Window;
-use crate::stage::publish::chunk::Chunk;
+use crate::stage::compact::FILE_BYTES;
 use crate::stage::publish::summary::EXAMPLES;
 use crate::stage::publish::{farm, plan};
+use crate::store::NEAR_BYTES;
 use crate::store::Request::{Get, Head, List, Put};
 use crate::store::Stage::Publish;
 use crate::table::place::Placed;
+use crate::table::read::is_taken_whole;
 use crate::table::view::{Block, View};
 
 /// Bytes of a handler's two documents, and of a span of them as OTLP/JSON: `tests.rs` measures them on the
@@ -47,8 +50,140 @@ struct Part {
     compacted: f64,
 }
 
+/// How much an instance reads of blocks that it takes whole, in bytes a second: two gigabits.
+const READ_A_SECOND: f64 = 250e6;
+
+/// How much of the pages of ids a bloom filter of level 1 lets through that have none.
+const LET_THROUGH: f64 = 0.01;
+
+/// Bytes of a row group's bloom filter: of 26,000 traces.
+const FILTER_BYTES: f64 = 32_768.0;
+
 /// Blocks, and how many each stands for.
 type Many<'v> = Vec<(&'v Block, f64)>;
+
+/// The traces that a handler shows.
+struct Shown {
+    all: f64,
+    /// The newest, the newest failed and the slowest that were not shown when its page was written last: how many, and since
+    /// when they are, in seconds.
+    new: [(f64, f64); 3],
+    indexed: f64,
+}
+
+impl Shown {
+    /// Of a handler that has been hit for `life` seconds, of which it was not on its page in the last `seconds`.
+    fn of(scenario: &Scenario, indexed: f64, life: f64, seconds: f64) -> Self {
+        let (rate, keep, examples) =
+            (scenario.hits_per_second(), f64::from(scenario.settings.keep_last), EXAMPLES as f64);
+        let newest = |rate: f64, most: f64| {
+            let many = most.min(rate * seconds);
+            (many, indexed - if many > 0.0 { many / rate } else { 0.0 })
+        };
+        let slowest = (examples.min(rate * life) * (seconds / life).min(1.0), indexed - seconds);
+        let new = [newest(rate, keep), newest(rate * scenario.error_rate, examples), slowest];
+        Self { all: (keep + 2.0 * examples).min(rate * life), new, indexed }
+    }
+
+    fn new(&self) -> f64 {
+        self.new.iter().map(|(many, _)| many).sum()
+    }
+
+    /// How many of the new ones are looked for in a block of level 0.
+    fn new_in(&self, block: &Block, near: Option<Duration>) -> f64 {
+        let Some((near, (first, last))) = near.zip(block.meta.times) else { return self.new() };
+        let (first, last) = (first as f64 / 1e9 - near.as_secs_f64(), last as f64 / 1e9 + near.as_secs_f64());
+        let share = |since: f64| {
+            let all = (self.indexed - since).max(1e-9);
+            ((last.min(self.indexed) - first.max(since)) / all).clamp(0.0, 1.0)
+        };
+        self.new.iter().map(|(many, since)| many * share(*since)).sum()
+    }
+}
+
+/// What looking for the traces of a handler asks of blocks.
+struct Looks<'v> {
+    /// With how many there are of each, how many traces of a handler are looked for in it, and found, and whether it is new.
+    blocks: Vec<(&'v Block, f64, [f64; 2], bool)>,
+    shards: f64,
+    room: u64,
+    /// Requests for the footer of each time.
+    footer: f64,
+}
+
+impl<'v> Looks<'v> {
+    fn new(
+        scenario: &Scenario,
+        known: &mut Known,
+        [fresh, others]: [&Many<'v>; 2],
+        shown: &Shown,
+        near: Option<Duration>,
+    ) -> Self {
+        let shards = f64::from(scenario.shards());
+        let room = (scenario.memory_bytes / 8) as u64;
+        // Ids are in order in level 1, so that a trace is looked for in one file of a run; and it is in one of the runs.
+        let files = |block: &Block| {
+            let runs = (3600.0 * scenario.spans_per_second / shards / block.meta.rows as f64).round();
+            if block.size_bytes > FILE_BYTES / 2 { runs.max(1.0) } else { 1.0 }
+        };
+        let runs = fresh.iter().filter(|(block, _)| !block.is_level0()).map(|(block, many)| many / files(block));
+        let runs = (runs.sum::<f64>() / shards).max(1.0);
+        let mut blocks = Vec::new();
+        for (of, is_fresh) in [(fresh, true), (others, false)] {
+            for (block, many) in of {
+                let carried = if is_fresh { shown.all - shown.new() } else { 0.0 };
+                let traces = if block.is_level0() {
+                    let wanted = shown.new_in(block, near) + if near.is_some() { 0.0 } else { carried };
+                    [wanted, wanted]
+                } else {
+                    let wanted = (shown.new() + carried) / (shards * files(block));
+                    [wanted, if is_fresh { wanted / runs } else { 0.0 }]
+                };
+                blocks.push((*block, *many, traces, is_fresh));
+            }
+        }
+        let is_whole = |block: &Block| is_taken_whole(block.key.dir, block.size_bytes, usize::MAX >> 32, room);
+        let bytes = blocks.iter().map(|(block, many, ..)| many * footer_bytes(block.meta.rows as f64)).sum();
+        let footer = if known.holds(bytes) { 0.0 } else { 1.0 };
+        for (block, ..) in blocks.iter().filter(|(block, ..)| footer == 0.0 && is_whole(block)) {
+            known.has_index(block);
+        }
+        Self { blocks, shards, room, footer }
+    }
+
+    /// Requests for the traces of so many handlers.
+    fn of(&self, handlers: f64, bytes: &mut f64) -> f64 {
+        self.blocks.iter().map(|block| self.look(block, handlers, bytes)).sum()
+    }
+
+    /// Requests for what is new of traces that were shown before.
+    fn again(&self, handlers: f64, bytes: &mut f64) -> f64 {
+        self.blocks.iter().filter(|(.., fresh)| *fresh).map(|block| self.look(block, handlers, bytes)).sum()
+    }
+
+    fn look(
+        &self,
+        (block, many, [wanted, found], _): &(&Block, f64, [f64; 2], bool),
+        handlers: f64,
+        bytes: &mut f64,
+    ) -> f64 {
+        let (wanted, found) = (wanted * handlers, found * handlers);
+        let asked = many * some(wanted);
+        if is_taken_whole(block.key.dir, block.size_bytes, wanted as usize, self.room) {
+            *bytes += asked * block.size_bytes as f64;
+            return asked;
+        }
+        // The footer and the page index; ids of each row group that may have some, and the rest of what is there.
+        let rows = block.meta.rows as f64;
+        if block.is_level0() {
+            return asked * (1.0 + self.footer + 2.0 * groups(rows, Some(self.shards)).min(wanted.max(1.0)));
+        }
+        let all = groups(rows, None);
+        let filters = (all * FILTER_BYTES / NEAR_BYTES as f64).ceil().min(wanted.max(1.0));
+        let through = (LET_THROUGH * wanted).min(all);
+        asked * (self.footer + filters) + many * (some(found + through) + through + 2.0 * found.min(all))
+    }
+}
 
 /// Whether there is one at least, if so many are expected.
 fn some(mean: f64) -> f64 {
@@ -138,46 +273,42 @@ impl Farm {
         let recounted = recounted.map_or(0.0, |part| some(rate * (now.compacted - part.compacted)));
 
         // What is new is asked for all traces that are shown; what is old for new traces, in the hours around theirs.
-        let [fresh, others] = self.open(spans, time(before.map_or(0, |part| part.written + 1)), now.indexed - seconds);
-        let known = &mut self.workers[rank].known;
-        let bytes = fresh.iter().chain(&others).map(|(block, many)| many * footer_bytes(block.meta.rows as f64)).sum();
-        let footer = if known.holds(bytes) { 0.0 } else { 1.0 };
-        let index: f64 = fresh.iter().map(|(block, many)| many * known.reads_index(block, 1.0)).sum();
-        // To find a trace takes a request in each row group that may have it, and another in one that has.
-        let asked = |blocks: &[(&Block, f64)], traces: f64, each: f64| -> f64 {
-            let groups = |block: &Block| groups(block.meta.rows as f64, block.is_level0()).min(traces.max(1.0));
-            blocks.iter().map(|(block, many)| many * (footer + each * groups(block))).sum()
-        };
-        let mut gets = index + self.digests(rank, shard, entries) + self.calls(rank, spans);
+        let near = plan::near(self.world.level0(Table::Spans) as usize, plan::MANY);
+        let written = time(before.map_or(0, |part| part.written + 1));
+        let [fresh, others] = self.open(spans, written, now.indexed - seconds, near);
+        let shown = Shown::of(&scenario, now.indexed, now.indexed - self.since, seconds);
+        let looks = Looks::new(&scenario, &mut self.workers[rank].known, [&fresh, &others], &shown, near);
+        let mut gets = self.digests(rank, shard, entries) + self.calls(rank, spans);
         // Rows of traces that are shown already may have been merged with new ones: then their pages are made once more,
         // and turn out to be the same.
         let same = if before.is_some() { handlers - changed } else { 0.0 };
-        gets += if same < 1.0 { 0.0 } else { asked(&fresh, same, 1.0) };
+        let mut bytes = 0.0;
+        gets += if same < 1.0 { 0.0 } else { looks.again(same, &mut bytes) };
         let rows: f64 = fresh.iter().map(|(block, many)| many * block.meta.rows as f64).sum();
         let again = (rows - scenario.spans_per_second * seconds).max(0.0) / scenario.spans_per_second;
         let stale = changed + same * some(rate * again);
-        let held = f64::from(scenario.settings.keep_last) + 2.0 * EXAMPLES as f64;
-        let held = held.min(rate * (now.indexed - self.since)) * scenario.trace_spans * JSON_BYTES;
-        let (mut left, mut chunk) = (stale, Chunk::first(scenario.memory_bytes));
+        let held = shown.all * scenario.trace_spans * JSON_BYTES;
+        let (mut left, mut chunk) = (stale, self.workers[rank].chunk.clone().again());
         while left > 0.0 {
             let size = left.min(chunk.handlers() as f64);
             // A document that stands is read for what is not new of it.
             gets += if before.is_some() { size } else { 0.0 };
-            gets += asked(&fresh, size, 2.0) + asked(&others, size, 1.0);
+            gets += looks.of(size, &mut bytes);
             left -= size;
             chunk.done(chunk.handlers(), (chunk.handlers() as f64 * held) as usize, Duration::ZERO);
         }
+        self.workers[rank].chunk = chunk;
         self.ask(Publish, Get, gets * alike);
         self.ask(Publish, Put, (2.0 * changed + (handlers - changed) * recounted + 1.0) * alike);
         self.site.parts.insert(shard, now);
-        self.lasted(Publish, self.took(began));
+        self.lasted(Publish, self.took(began) + bytes / READ_A_SECOND);
         true
     }
 
     /// What is visible of the spans: blocks that may have rows that came since `written`, and others of the hours in which
     /// traces that came since then are looked for; with how many there are of each.
-    fn open<'v>(&self, spans: &'v View, written: Timestamp, since: f64) -> [Many<'v>; 2] {
-        let fresh: HashSet<BlockId> = plan::fresh(spans, written).into_iter().map(Block::id).collect();
+    fn open<'v>(&self, spans: &'v View, written: Timestamp, since: f64, near: Option<Duration>) -> [Many<'v>; 2] {
+        let fresh: HashSet<BlockId> = plan::fresh(spans, written, near).into_iter().map(Block::id).collect();
         let hour = hour_of(since);
         let window = Window::of_entry(Placed { time_ns: hour.start_ns(), hour }, 0).earlier(1);
         let parts = spans.visible_parts().into_iter().map(|(_, block)| (block.id(), block));
@@ -235,7 +366,9 @@ impl Farm {
             if of == shard && block.modified.as_second() as u64 > since {
                 // From the footer; or from rows, by the page index where a row group holds several shards.
                 let many = if block.is_level0() { self.world.stands_for(block) } else { 1.0 };
-                let index = f64::from(u8::from(block.is_level0() && self.scenario.shards() > 1));
+                let room = (self.scenario.memory_bytes / 8) as u64;
+                let whole = block.is_level0() && is_taken_whole(block.key.dir, block.size_bytes, 0, room);
+                let index = f64::from(u8::from(block.is_level0() && !whole && self.scenario.shards() > 1));
                 gets += many * (1.0 + self.workers[rank].known.reads_index(block, index));
             }
         }
@@ -253,6 +386,6 @@ impl Farm {
         let new = merged().filter(|block| block.modified.as_second() as u64 > since);
         let new = new.map(|block| self.world.stands_for(block)).sum::<f64>();
         // Those that are forgotten again and again are read with their footers.
-        if since == 0 { (counted + new) * (1.0 + footer_requests(rows)) } else { new }
+        if since == 0 { (counted + new) * 2.0 } else { new }
     }
 }

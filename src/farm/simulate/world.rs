@@ -25,6 +25,10 @@ pub(super) const ROW_BYTES: [[f64; 2]; 2] = [[37.2, 30.3], [29.6, 47.0]];
 /// Of a farm in the middle of its life the blocks of so many hours can be seen one by one; those before are only counted.
 const HOURS_SEEN: i32 = 4;
 
+/// How old spans are when they are written to the inbox, at most, in seconds: requests of a few seconds, and batches of
+/// collectors.
+const OLDEST: u64 = 15;
+
 /// Objects and blocks.
 pub(super) struct World {
     scenario: Rc<Scenario>,
@@ -134,11 +138,14 @@ impl World {
         self.tables.iter_mut().for_each(|view| Rc::make_mut(view).began = now);
     }
 
-    /// Writes a block as indexed.
-    pub fn write_level0(&mut self, table: Table, hour: Hour, rows: f64) {
+    /// Writes a block as indexed, of objects that were written from the one second to the other.
+    pub fn write_level0(&mut self, table: Table, hour: Hour, rows: f64, (first, last): (u64, u64)) {
         let shards = Shard::all(self.scenario.played_shards().0).collect();
         let bytes = (rows * ROW_BYTES[table as usize][0]).max(1.0) as u64;
-        self.insert(table, ShardDir::All, hour, bytes, rows, (shards, Vec::new(), Vec::new()));
+        // Exporters name the objects of a minute by chance, so that any worker may have any of them.
+        let nanoseconds = |second: u64| time(second).as_nanosecond() as i64;
+        let times = (nanoseconds(first / 60 * 60 - OLDEST), nanoseconds((last / 60 + 1) * 60));
+        self.insert(table, ShardDir::All, hour, bytes, rows, (shards, Vec::new(), Vec::new()), Some(times));
     }
 
     /// Writes the files of a merge.
@@ -149,7 +156,15 @@ impl World {
         for file in 1..=files {
             let of_last = if file == files { (merged_from.clone(), siblings.clone()) } else { Default::default() };
             let words = (vec![shard], of_last.0, of_last.1);
-            siblings.push(self.insert(table, ShardDir::One(shard), hour, bytes / files, rows / files as f64, words));
+            siblings.push(self.insert(
+                table,
+                ShardDir::One(shard),
+                hour,
+                bytes / files,
+                rows / files as f64,
+                words,
+                None,
+            ));
         }
     }
 
@@ -161,10 +176,12 @@ impl World {
         size_bytes: u64,
         rows: f64,
         (shards, merged_from, siblings): (Vec<Shard>, Vec<BlockId>, Vec<BlockId>),
+        times: Option<(i64, i64)>,
     ) -> BlockId {
         self.named += 1;
         let block = BlockId::new(Ulid::from_parts(self.second * 1000, u128::from(self.named)));
-        let meta = BlockMeta { format: FORMAT, rules: RULES, rows: rows.round() as u64, shards, merged_from, siblings };
+        let meta =
+            BlockMeta { format: FORMAT, rules: RULES, rows: rows.round() as u64, shards, merged_from, siblings, times };
         let key = BlockKey { table, dir, hour, block };
         let block = Block { key, size_bytes, modified: self.now(), meta: Arc::new(meta) };
         Rc::make_mut(&mut self.tables[table as usize]).blocks.push(block);

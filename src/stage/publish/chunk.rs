@@ -6,10 +6,14 @@ use std::time::Duration;
 /// To begin with: a handler shows at most 16 traces by default, of some ten spans; large ones have thousands.
 const FIRST: usize = 50;
 
-/// Beyond this a block is shared by so many that more save nothing.
-const MOST: usize = 1_000;
+/// More are not made at once, whatever memory holds.
+const MOST: usize = 5_000;
+
+/// What takes longer than this may be too much for the time for which a listing is good.
+const LONG: Duration = Duration::from_secs(100);
 
 /// Grows while memory and time allow.
+#[derive(Clone, Debug)]
 pub(crate) struct Chunk {
     handlers: usize,
     /// How much OTLP/JSON may be held at once. The same rows as columns, and compressed, come to about as much again.
@@ -24,6 +28,12 @@ impl Chunk {
         Self { handlers: FIRST, held_bytes: memory_bytes / 8, took: Duration::ZERO }
     }
 
+    /// The first of the next part: as many as the last came to.
+    pub fn again(self) -> Self {
+        let handlers = if self.took > LONG { (self.handlers / 2).max(1) } else { self.handlers };
+        Self { handlers, took: Duration::ZERO, ..self }
+    }
+
     /// How many handlers.
     pub fn handlers(&self) -> usize {
         self.handlers
@@ -32,7 +42,14 @@ impl Chunk {
     /// `handlers` were published, held so many bytes of OTLP/JSON, and took so long.
     pub fn done(&mut self, handlers: usize, held_bytes: usize, took: Duration) {
         let fit = handlers.saturating_mul(self.held_bytes) / held_bytes.max(1);
-        self.handlers = fit.clamp(1, MOST.min(2 * handlers));
+        // The rest of a part says nothing against as many as before.
+        self.handlers = fit.clamp(1, MOST.min(self.handlers.max(2 * handlers)));
+        self.took = took;
+    }
+
+    /// That many failed.
+    pub fn failed(&mut self, took: Duration) {
+        self.handlers = (self.handlers / 2).max(1);
         self.took = took;
     }
 
@@ -58,8 +75,21 @@ mod tests {
         }
         assert_eq!(sizes, [50, 100, 200, 400, 2, 1]);
         assert_eq!(chunk.handlers(), 2);
-        chunk.done(1_000, 0, Duration::ZERO);
+        chunk.done(MOST, 0, Duration::ZERO);
         assert_eq!(chunk.handlers(), MOST);
+    }
+
+    #[test]
+    fn the_next_part_begins_with_what_the_last_came_to_but_with_less_where_that_took_long_or_failed() {
+        let mut chunk = Chunk::first(8 << 20);
+        chunk.done(400, 400 << 10, Duration::from_secs(60));
+        let mut chunk = chunk.again();
+        assert_eq!((chunk.handlers(), chunk.has_time(Some(Duration::from_secs(1)))), (800, true));
+        chunk.done(800, 800 << 10, LONG * 2);
+        let mut chunk = chunk.again();
+        assert_eq!(chunk.handlers(), 512);
+        chunk.failed(Duration::ZERO);
+        assert_eq!(chunk.again().handlers(), 256);
     }
 
     #[test]

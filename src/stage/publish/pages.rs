@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::chunk::Chunk;
 use super::document::{Handlers, Part, PartRow, SUMMARY_VERSION};
 use crate::error::Result;
 use crate::model::Shard;
@@ -29,6 +30,8 @@ struct Memory {
     assets_due: Duration,
     /// When `site/farm.json` was written last (monotonic).
     farm_written: Option<Duration>,
+    /// How many handlers were published together last.
+    chunk: Option<Chunk>,
     /// Parts of which not everything could be made yet.
     left: BTreeSet<(Left, Shard)>,
 }
@@ -134,6 +137,16 @@ impl Pages {
     /// `site/farm.json` was written.
     pub(super) fn write_farm(&self, at: Duration) {
         self.lock().farm_written = Some(at);
+    }
+
+    /// How many handlers of a part are published together first.
+    pub(super) fn chunk(&self, memory_bytes: usize) -> Chunk {
+        self.lock().chunk.clone().map_or_else(|| Chunk::first(memory_bytes), Chunk::again)
+    }
+
+    /// How many were last.
+    pub(super) fn keep_chunk(&self, chunk: Chunk) {
+        self.lock().chunk = Some(chunk);
     }
 
     /// There was not time enough for all of `what` of a part, or there was after all.

@@ -7,11 +7,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::chunk::Chunk;
 use super::document::{Call, Extras, MadeFrom, Part, PartList, PartRow, Row, SUMMARY_VERSION};
 use super::summary::{self, Applied, Weight};
 use super::traces::{self, Shown};
-use super::{Ground, Written, extras, plan};
+use super::{Ground, Pages, Written, extras, plan};
 use crate::error::{Result, ResultExt};
 use crate::model::{BlockId, HandlerId, Shard, TraceId};
 use crate::query::AT_A_TIME;
@@ -59,7 +58,13 @@ fn elsewhere(written: &Written, count: u16, shard: Shard) -> impl Iterator<Item 
 }
 
 /// Makes the part of `shard` anew if it is stale.
-pub(super) async fn publish(desk: &Desk, ground: &Ground, written: &Written, shard: Shard) -> Result<StageReport> {
+pub(super) async fn publish(
+    desk: &Desk,
+    pages: &Pages,
+    ground: &Ground,
+    written: &Written,
+    shard: Shard,
+) -> Result<StageReport> {
     let made_from = made_from(desk, ground, written, shard);
     let before = written.part(shard);
     let documents_stand = before.is_some_and(|part| part.handlers.iter().all(|line| stands(ground, line)));
@@ -70,8 +75,8 @@ pub(super) async fn publish(desk: &Desk, ground: &Ground, written: &Written, sha
     // Up to when spans had been looked at when the part was written.
     let looked = before.and_then(|part| Timestamp::from_millisecond(part.spans_until_ms).ok());
     let looked = looked.unwrap_or(Timestamp::UNIX_EPOCH);
-    let fresh = plan::fresh(&ground.spans, looked).into_iter().map(Block::id).collect();
-    Work { desk, ground, shard, before, looked, fresh, known: &known }.publish(made_from).await
+    let fresh = plan::fresh(&ground.spans, looked, ground.near).into_iter().map(Block::id).collect();
+    Work { desk, pages, ground, shard, before, looked, fresh, known: &known }.publish(made_from).await
 }
 
 /// Whether a handler's documents are those that the part names.
@@ -125,6 +130,7 @@ struct Chunked {
 
 struct Work<'a> {
     desk: &'a Desk,
+    pages: &'a Pages,
     ground: &'a Ground,
     shard: Shard,
     before: Option<&'a Part>,
@@ -144,7 +150,8 @@ impl Work<'_> {
         let before: BTreeMap<&HandlerId, &PartRow> =
             self.before.into_iter().flat_map(|part| &part.handlers).map(|line| (&line.row.id, line)).collect();
 
-        let traces = traces::shown(shown.iter().map(|(id, known)| (*id, *known, self.keep_last(id))));
+        let shown_of = shown.iter().map(|(id, known)| (*id, *known, self.keep_last(id)));
+        let traces = traces::shown(shown_of, self.ground.near);
         let stale_traces = self.stale_traces(&traces, &before).await?;
         let mut lines: BTreeMap<HandlerId, PartRow> = BTreeMap::new();
         let mut todo: Vec<(HandlerId, bool)> = Vec::new();
@@ -164,7 +171,7 @@ impl Work<'_> {
         // Those come first that were written longest ago: whom there was no time for the last time, or who failed.
         todo.sort_by_cached_key(|(id, _)| self.written(id));
         let mut left = &todo[..];
-        let mut size = Chunk::first(self.desk.memory_bytes);
+        let mut size = self.pages.chunk(self.desk.memory_bytes);
         while !left.is_empty() {
             if !size.has_time(self.ground.fence.left()) {
                 // What there was time for counts, and is not made again; the part stays stale.
@@ -187,7 +194,7 @@ impl Work<'_> {
                     lines.extend(written);
                 }
                 Err(report) => {
-                    size.done(chunk.len(), 0, took);
+                    size.failed(took);
                     // The others are published all the same; the part stays stale, so that these are tried again.
                     made_from.entries.clear();
                     let names: Vec<&str> = chunk.iter().map(|(id, _)| id.as_str()).collect();
@@ -196,6 +203,7 @@ impl Work<'_> {
                 }
             }
         }
+        self.pages.keep_chunk(size);
         let lists = self.lists(&mut done).await?;
         let gone =
             self.before.into_iter().flat_map(|part| &part.handlers).filter(|line| !shown.contains_key(&line.row.id));

@@ -16,7 +16,6 @@ use crate::model::{HandlerId, TraceId};
 use crate::query::AT_A_TIME;
 use crate::query::pin::{self, Beside};
 use crate::query::rows::{self, Traces};
-use crate::query::window::Window;
 use crate::store::layout::SiteKey;
 use crate::store::{Key, Store, StoreErrorKind};
 
@@ -58,14 +57,12 @@ pub async fn of(
     Ok(all)
 }
 
-/// The rows of those of `traces` that were looked for in all hours in which they are looked for now. CPU only.
+/// The rows of those of `traces` that were looked for wherever they are looked for now. CPU only.
 fn whole(body: &[u8], traces: &Traces) -> Result<HashMap<TraceId, RecordBatch>> {
-    let (rows, Beside { looked_in, .. }) = pin::decode_document(body)?;
+    let (rows, Beside { looked_for, .. }) = pin::decode_document(body)?;
     let is_whole = |trace: &TraceId| {
-        traces.get(trace).zip(looked_in.get(&trace.to_string())).is_some_and(|(wanted, [first, last])| {
-            let looked = Window { first: *first, last: *last };
-            looked.join(*wanted) == looked
-        })
+        let wanted = traces.get(trace).zip(looked_for.get(&trace.to_string()));
+        wanted.is_some_and(|(wanted, looked)| looked.join(*wanted) == *looked)
     };
     Ok(rows::by_trace(&rows)?.into_iter().filter(|(trace, _)| is_whole(trace)).collect())
 }
@@ -74,6 +71,7 @@ fn whole(body: &[u8], traces: &Traces) -> Result<HashMap<TraceId, RecordBatch>> 
 mod tests {
     use super::*;
     use crate::model::Hour;
+    use crate::query::window::Window;
     use crate::stage::testing::{MINUTE, START, Sent, World, clean, trace_id};
 
     #[tokio::test(start_paused = true)]
@@ -92,7 +90,8 @@ mod tests {
         let key = Key::Site(SiteKey::Traces(handler.clone()));
         let carried = async |etag: &str, first: i32, last: i32| {
             let hour = Hour::of_ns(START as i64);
-            let traces = Traces::from([(trace_id(1), Window { first: hour.plus(first), last: hour.plus(last) })]);
+            let traces =
+                Traces::from([(trace_id(1), Window { first: hour.plus(first), last: hour.plus(last), near: None })]);
             let documents = [(handler.clone(), (String::new(), etag.to_owned()))].into();
             let carried = of(&at.desk.store, &documents, &Arc::new(traces)).await.unwrap();
             carried.get(&trace_id(1)).map_or(0, RecordBatch::num_rows)
@@ -105,7 +104,7 @@ mod tests {
         let (body, _) = at.desk.store.get(&key).await.unwrap();
         let text = std::io::read_to_string(flate2::read::GzDecoder::new(&body[..])).unwrap();
         let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert!(document["tracefarm"].as_object_mut().unwrap().remove("looked_in").is_some());
+        assert!(document["tracefarm"].as_object_mut().unwrap().remove("looked_for").is_some());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         serde_json::to_writer(&mut gzip, &document).unwrap();
         for body in [gzip.finish().unwrap(), b"garbage".to_vec()] {

@@ -251,10 +251,70 @@ fn all_spans(world: &World) -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_blocks_those_near_a_trace_are_asked_and_all_once_they_are_merged() {
+    let mut world = World::new();
+    world.many_blocks = 1;
+    let inner = |span: u64, minutes: u64| Sent::inner(1, span, 1, "db", START + minutes * MINUTE);
+    world.send("near", &[Sent::request(1, 1, "/a", START), inner(2, 1)]);
+    world.send("far", &[inner(3, 6)]);
+    // Of one block everything is found: there are not many.
+    index(&world).await;
+    world.publish().await;
+    let id = list(&world).handlers[0].id.clone();
+    assert_eq!(traces(&world, &id).1, 3);
+    world.send("late", &[inner(4, 0)]);
+    world.send("later", &[Sent::request(1, 5, "/a", START)]);
+    index(&world).await;
+    world.send("other", &[inner(6, 9)]);
+    index(&world).await;
+    let (client, read) = noted(&world);
+    let at = world.sit(&client).await;
+    // What footers say, which is asked of every block.
+    at.desk.view(&crate::table::view::Scope::all(crate::model::Table::Spans, at.desk.grace)).await.unwrap();
+    read.lock().unwrap().clear();
+    clean(publish::run(&at.desk, &at.round).await.unwrap());
+    assert_eq!(read.lock().unwrap().len(), 1, "the one that is far away is not asked");
+    assert_eq!(traces(&world, &id).1, 5, "what was found before stays, what is near is found");
+    // Made at once, too.
+    publish::rebuild(&at.desk.store).await.unwrap();
+    world.publish().await;
+    assert_eq!(traces(&world, &id).1, 5);
+    world.take_in().await;
+    world.publish().await;
+    assert_eq!(traces(&world, &id).1, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_far_in_blocks_as_indexed_is_on_pages_once_it_is_merged() {
+    bit_by_bit(0, 40..60).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn pages_that_were_made_bit_by_bit_have_what_pages_made_at_once_have() {
-    for seed in 0..40 {
+    bit_by_bit(publish::plan::MANY, 0..40).await;
+}
+
+/// Indexes what there is, and merges nothing.
+async fn index(world: &World) {
+    world.sleep(61).await;
+    let at = world.desk().await;
+    clean(crate::stage::index::run(&at.desk, &at.round).await.unwrap());
+    world.sleep(2).await;
+}
+
+/// So that there is a block as indexed.
+async fn index_another(world: &World, number: u64) {
+    world.send(&format!("another{number}"), &[Sent::request(1_000 + number, 1_000 + number, "/c", START)]);
+    index(world).await;
+}
+
+/// In rounds, with more blocks as indexed than `many`, or without. Whatever is far from a trace in those that have not been
+/// merged is on no page, however it is made.
+async fn bit_by_bit(many: usize, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
         let mut chance = StdRng::seed_from_u64(seed);
         let mut world = World::new();
+        world.many_blocks = many;
         world.settings.keep_last = 3;
         world.settings.shards = crate::farm::settings::Timeline::always(1 + u16::from(seed % 2 == 1));
         for round in 0..6 {
@@ -273,11 +333,17 @@ async fn pages_that_were_made_bit_by_bit_have_what_pages_made_at_once_have() {
             world.send(&format!("{round}"), &spans.collect::<Vec<_>>());
             if chance.random_bool(0.5) {
                 world.take_in().await;
+                if many == 0 {
+                    index_another(&world, round).await;
+                }
             } else {
-                world.sleep(61).await;
-                let at = world.desk().await;
-                clean(crate::stage::index::run(&at.desk, &at.round).await.unwrap());
+                index(&world).await;
             }
+            world.publish().await;
+        }
+        if many == 0 && seed % 2 == 0 {
+            world.take_in().await;
+            index_another(&world, 99).await;
             world.publish().await;
         }
         let bit_by_bit = all_spans(&world);

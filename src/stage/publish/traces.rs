@@ -4,7 +4,7 @@
 //! one more top-level key, as in pins:
 //!
 //! ```json
-//! {"resourceSpans":[…],"tracefarm":{"received":[…],"large":["<trace id>"],"looked_in":{"<trace id>":["<hour>","<hour>"]}}}
+//! {"resourceSpans":[…],"tracefarm":{"received":[…],"large":["<trace id>"],"looked_for":{"<trace id>":{"first":"<hour>","last":"<hour>"}}}}
 //! ```
 //!
 //! Traces that the document had before are not read from all blocks again ([`standing`](super::standing)).
@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -54,15 +55,16 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// The newest `keep_last`, the newest errors, the slowest.
-    fn of(known: &Handler, keep_last: usize) -> Self {
+    /// The newest `keep_last`, the newest errors, the slowest; in blocks as indexed they are looked for so `near`.
+    fn of(known: &Handler, keep_last: usize, near: Option<Duration>) -> Self {
         let digest = &known.digest;
         let mut traces = Traces::new();
         let mut add = |entry: &EntryRef| {
             if let Some(trace) = entry.trace() {
                 // The hour in which it was placed is not known here: two hours before cover both cases.
                 let hour = crate::model::Hour::of_ns(entry.time_ns);
-                let window = Window::of_entry(Placed { time_ns: entry.time_ns, hour }, entry.duration_ns).earlier(1);
+                let hours = Window::of_entry(Placed { time_ns: entry.time_ns, hour }, entry.duration_ns).earlier(1);
+                let window = near.map_or(hours, |near| hours.near(entry.time_ns, entry.duration_ns, near));
                 traces.entry(trace).and_modify(|known: &mut Window| *known = known.join(window)).or_insert(window);
             }
         };
@@ -94,15 +96,21 @@ impl Shown {
     /// What its document is made of, as a name. A trace that is looked for in other hours may have other spans.
     pub fn hash(&self) -> String {
         let pins = self.pins.iter().map(|pin| Key::Pin(pin.clone()).path());
-        let traces = self.traces.iter().map(|(trace, window)| format!("{trace} {} {}", window.first, window.last));
+        let traces = self.traces.iter().map(|(trace, window)| {
+            let near = window.near.map(|(first, last)| format!(" {first} {last}"));
+            format!("{trace} {} {}{}", window.first, window.last, near.unwrap_or_default())
+        });
         super::plan::hash_of(traces.chain(pins))
     }
 }
 
 /// What each handler shows. A trace that several of them show is looked for wherever one of them says, so that all show
 /// the same of it, whichever of them are written together.
-pub fn shown<'k>(handlers: impl Iterator<Item = (&'k HandlerId, &'k Handler, usize)>) -> BTreeMap<HandlerId, Shown> {
-    let shown = handlers.map(|(id, known, keep_last)| (id.clone(), Shown::of(known, keep_last)));
+pub fn shown<'k>(
+    handlers: impl Iterator<Item = (&'k HandlerId, &'k Handler, usize)>,
+    near: Option<Duration>,
+) -> BTreeMap<HandlerId, Shown> {
+    let shown = handlers.map(|(id, known, keep_last)| (id.clone(), Shown::of(known, keep_last, near)));
     let mut shown: BTreeMap<HandlerId, Shown> = shown.collect();
     let mut joined = Traces::new();
     for (trace, window) in shown.values().flat_map(|shown| &shown.traces) {
@@ -223,11 +231,11 @@ pub async fn write(
         let fragments = Arc::clone(&fragments);
         let (apart, own): (Vec<TraceId>, Vec<TraceId>) = shown.traces.keys().partition(|trace| large.contains(trace));
         // Of those that stand alone nothing is carried over.
-        let looked_in = own.iter().filter_map(|trace| traces.get_key_value(trace));
+        let looked_for = own.iter().filter_map(|trace| traces.get_key_value(trace));
         let beside = Beside {
             received: Vec::new(),
             large: apart.iter().map(ToString::to_string).collect(),
-            looked_in: looked_in.map(|(trace, window)| (trace.to_string(), [window.first, window.last])).collect(),
+            looked_for: looked_for.map(|(trace, window)| (trace.to_string(), *window)).collect(),
         };
         async move {
             let body = crate::task::cpu(move || document(own.iter().filter_map(|trace| fragments.get(trace)), beside));

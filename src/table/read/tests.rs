@@ -100,10 +100,19 @@ fn a_trace_is_found_by_a_few_requests_and_exactly() {
                 let rows: Vec<&Row> = rows.iter().filter(own).collect();
                 let wanted = [rows[0].trace, rows[rows.len() / 2].trace, sample::trace(99_999)];
                 let blocks = desk.fresh();
-                let before = desk.gets();
-                let found = blocks.traces(&key, size_bytes, &wanted).await.unwrap();
+                // There is no room to take it whole.
+                let tight = Blocks::new(desk.store.clone(), 16 << 10);
+                let mut all_found = Vec::new();
                 // Footer, page index, filters, ids, the rest; object_store joins what lies close together.
-                assert!(desk.gets() - before <= 8, "{} requests", desk.gets() - before);
+                for (blocks, most) in
+                    [(&tight, 8), (&blocks, if is_taken_whole(key.dir, size_bytes, 3, 8 << 20) { 1 } else { 8 })]
+                {
+                    let before = desk.gets();
+                    all_found.push(blocks.traces(&key, size_bytes, &wanted).await.unwrap());
+                    assert!(desk.gets() - before <= most, "{} requests", desk.gets() - before);
+                }
+                assert_eq!(all_found[0], all_found[1]);
+                let found = all_found.remove(0);
                 let expected: BTreeSet<Row> = rows
                     .iter()
                     .filter(|row| wanted.contains(&row.trace))
@@ -121,6 +130,82 @@ fn a_trace_is_found_by_a_few_requests_and_exactly() {
                 assert_eq!(all.iter().map(RecordBatch::num_rows).sum::<usize>(), rows.len());
             }
         }
+    });
+}
+
+#[test]
+fn what_is_small_for_what_is_looked_for_in_it_is_taken_whole_if_there_is_room() {
+    let (level0, level1) = (ShardDir::All, ShardDir::One(Shard::new(0, 1).unwrap()));
+    for (dir, size_bytes, values, whole) in [
+        (level0, SMALL_BYTES, 0, true),
+        (level1, 64 << 10, 1, true),
+        (level1, SMALL_BYTES, 15, false),
+        (level1, SMALL_BYTES, 16, true),
+        (level0, SMALL_BYTES + 1, 4, false),
+        (level0, SMALL_BYTES + 1, 5, true),
+        (level1, SMALL_BYTES + 1, 1_000, false),
+        (level0, 8 << 20, 31, false),
+        (level0, 8 << 20, 32, true),
+        (level0, (64 << 20) + 1, 1_000, false),
+    ] {
+        assert_eq!(is_taken_whole(dir, size_bytes, values, 64 << 20), whole, "{dir:?} {size_bytes} {values}");
+    }
+    assert!(!is_taken_whole(level0, 2_000, 5, 1_999));
+}
+
+#[test]
+fn whoever_looks_into_whole_blocks_at_once_waits_for_room_and_keeps_their_indexes_for_merges() {
+    run(async {
+        let desk = Desk::new().await;
+        let rows = many();
+        let (key, size_bytes) = desk.level0(Table::Spans, &rows, 3).await;
+        let traces: Vec<TraceId> = rows.iter().step_by(700).map(|row| row.trace).collect();
+        // There is room for one at a time.
+        let blocks = Blocks::new(desk.store.clone(), size_bytes as usize + 1_024);
+        blocks.meta(&key, size_bytes).await.unwrap();
+        let before = desk.gets();
+        let found = (0..9).map(|_| blocks.traces(&key, size_bytes, &traces));
+        for found in futures::future::join_all(found).await {
+            assert_eq!(found.unwrap().num_rows(), traces.len() * 10);
+        }
+        assert_eq!(desk.gets() - before, 9);
+        let before = desk.gets();
+        assert!(blocks.footer(&key, size_bytes, true).await.unwrap().indexed);
+        assert_eq!(desk.gets(), before);
+    });
+}
+
+#[test]
+fn a_block_that_is_not_as_long_as_it_was_listed_is_damaged() {
+    run(async {
+        let desk = Desk::new().await;
+        let (key, size_bytes) = desk.level0(Table::Spans, &many()[..100], 1).await;
+        for size_bytes in [size_bytes + 1, size_bytes - 1] {
+            let report = desk.fresh().traces(&key, size_bytes, &[sample::trace(1)]).await.unwrap_err();
+            assert_eq!(find::<BlockError>(&report).unwrap().kind, BlockErrorKind::Corrupt);
+        }
+    });
+}
+
+#[test]
+fn a_block_as_indexed_says_when_its_spans_began_and_ended() {
+    run(async {
+        let desk = Desk::new().await;
+        let rows: Vec<Row> = many()[..100].to_vec();
+        let times = |table| {
+            let (desk, rows) = (&desk, &rows);
+            async move {
+                let (key, size_bytes) = desk.level0(table, rows, 1).await;
+                desk.blocks.meta(&key, size_bytes).await.unwrap().times
+            }
+        };
+        let of_rows = sample::batch(Table::Spans, &rows);
+        let starts: &arrow::array::TimestampNanosecondArray = of_rows.column_by_name("start").unwrap().as_primitive();
+        let durations: &arrow::array::Int64Array = of_rows.column_by_name("duration").unwrap().as_primitive();
+        let ends = starts.values().iter().zip(durations.values()).map(|(start, duration)| start + duration);
+        let first = starts.values().iter().min().unwrap();
+        assert_eq!(times(Table::Spans).await, Some((*first, ends.max().unwrap())));
+        assert_eq!(times(Table::Entries).await, None);
     });
 }
 

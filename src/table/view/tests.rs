@@ -24,6 +24,7 @@ fn block(number: u128, dir: ShardDir, shards: &[u16], replaces: &[u128], sibling
         format: FORMAT,
         rules: 1,
         rows: 0,
+        times: None,
     };
     let key = BlockKey { table: Table::Spans, dir, hour: Hour::of(at(0)), block: name(number) };
     Block { key, size_bytes: 1, modified: at(written), meta: Arc::new(meta) }

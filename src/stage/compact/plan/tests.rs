@@ -28,7 +28,7 @@ fn block(number: u128, dir: ShardDir, replaces: &[u128], siblings: &[u128], writ
     let names = |numbers: &[u128]| numbers.iter().map(|number| BlockId::new(Ulid(*number))).collect();
     let shards = if let ShardDir::One(shard) = dir { vec![shard] } else { vec![shard(0)] };
     let (merged_from, siblings) = (names(replaces), names(siblings));
-    let meta = BlockMeta { format: FORMAT, rules: 1, rows: 1, shards, merged_from, siblings };
+    let meta = BlockMeta { format: FORMAT, rules: 1, rows: 1, shards, merged_from, siblings, times: None };
     let key = BlockKey { table: Table::Spans, dir, hour: hour(), block: BlockId::new(Ulid(number)) };
     Block { key, size_bytes, modified: at(written), meta: Arc::new(meta) }
 }
