@@ -1,7 +1,5 @@
 //! The hours in which a trace's rows are looked for.
 
-use std::time::Duration;
-
 use crate::model::Hour;
 use crate::table::place::Placed;
 use crate::table::view::Block;
@@ -35,13 +33,6 @@ impl Window {
         let end = Hour::of_ns(placed.time_ns.saturating_add(duration_ns.max(0)));
         let last = end.min(start.plus(LONGEST_HOURS)).next();
         Self { first: start.plus(if placed.hour == Hour::EPOCH { -2 } else { -1 }), last, near: None }
-    }
-
-    /// The same, in level 0 only `margin` around an entry.
-    pub fn near(self, time_ns: i64, duration_ns: i64, margin: Duration) -> Self {
-        let margin = i64::try_from(margin.as_nanos()).unwrap_or(i64::MAX);
-        let end = time_ns.saturating_add(duration_ns.max(0));
-        Self { near: Some((time_ns.saturating_sub(margin), end.saturating_add(margin))), ..self }
     }
 
     /// Both, and what lies between.
@@ -82,7 +73,7 @@ mod tests {
         let minute = 60_000_000_000;
         let entry = hour.start_ns() + 30 * minute;
         let hours = Window { first: hour.previous(), last: hour.next(), near: None };
-        let window = hours.near(entry, 2 * minute, Duration::from_secs(60));
+        let window = Window { near: Some((entry - minute, entry + 3 * minute)), ..hours };
         let block = |dir, hour: Hour, times: Option<(i64, i64)>| {
             let times = times.map(|(first, last)| (entry + first * minute, entry + last * minute));
             let meta = BlockMeta {
@@ -113,7 +104,7 @@ mod tests {
             let block = block(dir, hour, times);
             assert_eq!((window.asks(&block), hours.asks(&block)), (asks, hours.holds(hour)), "{block:?}");
         }
-        let later = hours.near(entry + 10 * minute, -5, Duration::from_secs(60));
+        let later = Window { near: Some((entry + 9 * minute, entry + 11 * minute)), ..hours };
         assert_eq!(window.join(later).near, Some((entry - minute, entry + 11 * minute)));
         assert_eq!(window.join(hours), hours, "who looks everywhere looks near, too");
     }

@@ -5,6 +5,8 @@
 //! visible blocks are joined, and of each handler is told whether anything that its documents are made of changed; only
 //! those are written, some dozens to hundreds together ([`chunk`]). The part is written last: it names what it was made from
 //! and each document's etag. What there was no time for waits for the next round, and the part stays stale.
+//! A farm that takes in millions of spans a second has so many blocks as indexed that not all of them are asked for every
+//! trace: what of a trace is shown only when it has been merged says [`plan::Near`].
 //! Then come the extras that a user's own program makes of handlers ([`extras`]). Rank 0 joins the parts to
 //! `site/handlers.json`, and sees to it that the pages of this version stand ([`assets`]).
 //!
@@ -207,8 +209,8 @@ struct Ground {
     pins: Pins,
     forgotten: HashSet<TraceId>,
     site: Listed,
-    /// How near to its entry a trace is looked for in blocks as indexed.
-    near: Option<Duration>,
+    /// Where traces are looked for in blocks as indexed.
+    near: Option<plan::Near>,
 }
 
 impl Ground {
@@ -221,7 +223,9 @@ impl Ground {
         let pins = Pins::all(&desk.store).await?;
         let forgotten = forgotten(&desk.store).await?;
         let site = Listed::now(&desk.store).await?;
-        let near = plan::near(spans.blocks.iter().filter(|block| block.is_level0()).count(), desk.many_blocks);
+        let level0 = spans.blocks.iter().filter(|block| block.is_level0());
+        let level0 = level0.map(|block| (block.meta.times, block.size_bytes));
+        let near = plan::Near::of(level0, desk.many_blocks, plan::most_bytes(desk.grace));
         Ok(Self { fence, count, entries, spans, pins, forgotten, site, near })
     }
 

@@ -28,7 +28,7 @@ pub(super) const MEMORY_BYTES: f64 = 629.0;
 
 /// How many of the looks that wait until something is due come a moment too early and are made again, because a worker
 /// knows the store's time no better: observed in `tests/simulate.rs`, of the inbox and of blocks.
-pub(super) const EARLY: [f64; 2] = [0.5, 0.3];
+pub(super) const EARLY: [f64; 2] = [0.5, 0.2];
 
 /// A farm at work.
 pub(super) struct Farm {

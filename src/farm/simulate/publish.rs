@@ -13,8 +13,9 @@ use crate::farm::slice;
 use crate::model::{BlockId, Shard, Table};
 use crate::query::window::Window;
 use crate::stage::compact::FILE_BYTES;
+use crate::stage::publish::farm;
+use crate::stage::publish::plan::{self, Near};
 use crate::stage::publish::summary::EXAMPLES;
-use crate::stage::publish::{farm, plan};
 use crate::store::NEAR_BYTES;
 use crate::store::Request::{Get, Head, List, Put};
 use crate::store::Stage::Publish;
@@ -50,9 +51,6 @@ struct Part {
     compacted: f64,
 }
 
-/// How much an instance reads of blocks that it takes whole, in bytes a second: two gigabits.
-const READ_A_SECOND: f64 = 250e6;
-
 /// How much of the pages of ids a bloom filter of level 1 lets through that have none.
 const LET_THROUGH: f64 = 0.01;
 
@@ -85,14 +83,15 @@ impl Shown {
         Self { all: (keep + 2.0 * examples).min(rate * life), new, indexed }
     }
 
-    fn new(&self) -> f64 {
+    fn all_new(&self) -> f64 {
         self.new.iter().map(|(many, _)| many).sum()
     }
 
     /// How many of the new ones are looked for in a block of level 0.
-    fn new_in(&self, block: &Block, near: Option<Duration>) -> f64 {
-        let Some((near, (first, last))) = near.zip(block.meta.times) else { return self.new() };
-        let (first, last) = (first as f64 / 1e9 - near.as_secs_f64(), last as f64 / 1e9 + near.as_secs_f64());
+    fn new_in(&self, block: &Block, near: Option<Near>) -> f64 {
+        let Some((near, (first, last))) = near.zip(block.meta.times) else { return self.all_new() };
+        let (margin, asked_since) = near.seconds();
+        let (first, last) = ((first as f64 / 1e9 - margin).max(asked_since), last as f64 / 1e9 + margin);
         let share = |since: f64| {
             let all = (self.indexed - since).max(1e-9);
             ((last.min(self.indexed) - first.max(since)) / all).clamp(0.0, 1.0)
@@ -117,7 +116,7 @@ impl<'v> Looks<'v> {
         known: &mut Known,
         [fresh, others]: [&Many<'v>; 2],
         shown: &Shown,
-        near: Option<Duration>,
+        near: Option<Near>,
     ) -> Self {
         let shards = f64::from(scenario.shards());
         let room = (scenario.memory_bytes / 8) as u64;
@@ -131,12 +130,12 @@ impl<'v> Looks<'v> {
         let mut blocks = Vec::new();
         for (of, is_fresh) in [(fresh, true), (others, false)] {
             for (block, many) in of {
-                let carried = if is_fresh { shown.all - shown.new() } else { 0.0 };
+                let carried = if is_fresh { shown.all - shown.all_new() } else { 0.0 };
                 let traces = if block.is_level0() {
                     let wanted = shown.new_in(block, near) + if near.is_some() { 0.0 } else { carried };
                     [wanted, wanted]
                 } else {
-                    let wanted = (shown.new() + carried) / (shards * files(block));
+                    let wanted = (shown.all_new() + carried) / (shards * files(block));
                     [wanted, if is_fresh { wanted / runs } else { 0.0 }]
                 };
                 blocks.push((*block, *many, traces, is_fresh));
@@ -273,7 +272,7 @@ impl Farm {
         let recounted = recounted.map_or(0.0, |part| some(rate * (now.compacted - part.compacted)));
 
         // What is new is asked for all traces that are shown; what is old for new traces, in the hours around theirs.
-        let near = plan::near(self.world.level0(Table::Spans) as usize, plan::MANY);
+        let near = self.looks_near(spans);
         let written = time(before.map_or(0, |part| part.written + 1));
         let [fresh, others] = self.open(spans, written, now.indexed - seconds, near);
         let shown = Shown::of(&scenario, now.indexed, now.indexed - self.since, seconds);
@@ -301,13 +300,23 @@ impl Farm {
         self.ask(Publish, Get, gets * alike);
         self.ask(Publish, Put, (2.0 * changed + (handlers - changed) * recounted + 1.0) * alike);
         self.site.parts.insert(shard, now);
-        self.lasted(Publish, self.took(began) + bytes / READ_A_SECOND);
+        self.lasted(Publish, self.took(began) + bytes / plan::READ_A_SECOND);
         true
+    }
+
+    /// Where traces are looked for in blocks as indexed.
+    fn looks_near(&self, spans: &View) -> Option<Near> {
+        // Of each there are as many as it stands for; but their number is not whole.
+        let many = self.scenario.gang();
+        let blocks = spans.blocks.iter().filter(|block| block.is_level0());
+        let blocks = blocks.map(|block| (block.meta.times, (many * block.size_bytes as f64) as u64));
+        let most_bytes = plan::most_bytes(self.scenario.settings.grace.0);
+        Near::of(blocks, (plan::MANY as f64 / many) as usize, most_bytes)
     }
 
     /// What is visible of the spans: blocks that may have rows that came since `written`, and others of the hours in which
     /// traces that came since then are looked for; with how many there are of each.
-    fn open<'v>(&self, spans: &'v View, written: Timestamp, since: f64, near: Option<Duration>) -> [Many<'v>; 2] {
+    fn open<'v>(&self, spans: &'v View, written: Timestamp, since: f64, near: Option<Near>) -> [Many<'v>; 2] {
         let fresh: HashSet<BlockId> = plan::fresh(spans, written, near).into_iter().map(Block::id).collect();
         let hour = hour_of(since);
         let window = Window::of_entry(Placed { time_ns: hour.start_ns(), hour }, 0).earlier(1);

@@ -140,12 +140,12 @@ impl World {
 
     /// Writes a block as indexed, of objects that were written from the one second to the other.
     pub fn write_level0(&mut self, table: Table, hour: Hour, rows: f64, (first, last): (u64, u64)) {
-        let shards = Shard::all(self.scenario.played_shards().0).collect();
         let bytes = (rows * ROW_BYTES[table as usize][0]).max(1.0) as u64;
         // Exporters name the objects of a minute by chance, so that any worker may have any of them.
         let nanoseconds = |second: u64| time(second).as_nanosecond() as i64;
         let times = (nanoseconds(first / 60 * 60 - OLDEST), nanoseconds((last / 60 + 1) * 60));
-        self.insert(table, ShardDir::All, hour, bytes, rows, (shards, Vec::new(), Vec::new()), Some(times));
+        let shards = Shard::all(self.scenario.played_shards().0).collect();
+        self.insert(table, ShardDir::All, hour, bytes, BlockMeta { times: Some(times), ..meta(shards, rows) });
     }
 
     /// Writes the files of a merge.
@@ -154,34 +154,17 @@ impl World {
         let files = bytes.div_ceil(FILE_BYTES).max(1);
         let mut siblings = Vec::new();
         for file in 1..=files {
-            let of_last = if file == files { (merged_from.clone(), siblings.clone()) } else { Default::default() };
-            let words = (vec![shard], of_last.0, of_last.1);
-            siblings.push(self.insert(
-                table,
-                ShardDir::One(shard),
-                hour,
-                bytes / files,
-                rows / files as f64,
-                words,
-                None,
-            ));
+            let (merged_from, others) =
+                if file == files { (merged_from.clone(), siblings.clone()) } else { Default::default() };
+            let meta = meta(vec![shard], rows / files as f64);
+            let meta = BlockMeta { merged_from, siblings: others, ..meta };
+            siblings.push(self.insert(table, ShardDir::One(shard), hour, bytes / files, meta));
         }
     }
 
-    fn insert(
-        &mut self,
-        table: Table,
-        dir: ShardDir,
-        hour: Hour,
-        size_bytes: u64,
-        rows: f64,
-        (shards, merged_from, siblings): (Vec<Shard>, Vec<BlockId>, Vec<BlockId>),
-        times: Option<(i64, i64)>,
-    ) -> BlockId {
+    fn insert(&mut self, table: Table, dir: ShardDir, hour: Hour, size_bytes: u64, meta: BlockMeta) -> BlockId {
         self.named += 1;
         let block = BlockId::new(Ulid::from_parts(self.second * 1000, u128::from(self.named)));
-        let meta =
-            BlockMeta { format: FORMAT, rules: RULES, rows: rows.round() as u64, shards, merged_from, siblings, times };
         let key = BlockKey { table, dir, hour, block };
         let block = Block { key, size_bytes, modified: self.now(), meta: Arc::new(meta) };
         Rc::make_mut(&mut self.tables[table as usize]).blocks.push(block);
@@ -190,6 +173,19 @@ impl World {
 
     pub fn delete(&mut self, table: Table, gone: &HashSet<BlockId>) {
         Rc::make_mut(&mut self.tables[table as usize]).blocks.retain(|block| !gone.contains(&block.id()));
+    }
+}
+
+/// What a footer says of so many rows.
+fn meta(shards: Vec<Shard>, rows: f64) -> BlockMeta {
+    BlockMeta {
+        format: FORMAT,
+        rules: RULES,
+        rows: rows.round() as u64,
+        shards,
+        merged_from: Vec::new(),
+        siblings: Vec::new(),
+        times: None,
     }
 }
 

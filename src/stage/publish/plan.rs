@@ -24,11 +24,14 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// So many blocks of spans as indexed are all asked for the traces that pages show: a request each, for hundreds of handlers
-/// together, is less than a tenth of what it costs to write their pages. Of more only those near a trace ([`near`]).
+/// together, is less than a tenth of what it costs to write their pages. Of more only those near a trace ([`Near`]).
 pub const MANY: usize = 1_000;
 
 /// How near: a trace whose spans are further away from its entry is rare, and shown without them until they are merged.
-const NEAR: Duration = Duration::from_secs(60);
+const MARGIN_NS: i64 = 60_000_000_000;
+
+/// How much an instance reads in a second, in bytes: two gigabits.
+pub(crate) const READ_A_SECOND: f64 = 250e6;
 
 /// How often a handler is published at most: the setting, or by default every 15 minutes at 5,000 handlers and by the
 /// square root of how many there are: 90 s at 50, 21 minutes at 10,000. Every handler may change all the time, and each
@@ -57,17 +60,61 @@ pub fn is_stale(part: Option<&Part>, made_from: &MadeFrom) -> bool {
     part.is_none_or(|part| part.made_from != *made_from)
 }
 
-/// How near to its entry the spans of a trace are looked for in blocks as indexed, of which there are `blocks`; none: wherever
-/// they are in its hours, because these are not more than `many`. A farm that takes in millions of spans a second has thousands
-/// of them, which hold a minute each, and a merge asks for what one look into all of them does. What is not near is found
-/// when it has been merged: minutes later in hours that are open, and at the latest when stragglers are.
-pub fn near(blocks: usize, many: usize) -> Option<Duration> {
-    (blocks > many).then_some(NEAR)
+/// Where the spans of a trace are looked for in blocks as indexed, of which there are many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// Only of entries after this time (nanoseconds since 1970) at all: what is before waits for the merge of its hour.
+    since_ns: i64,
+}
+
+impl Near {
+    /// Of `blocks` as indexed, each with its spans' times and its size; none: wherever they are in a trace's hours, because
+    /// these blocks are not more than `many`. A farm that takes in millions of spans a second has thousands of them, which
+    /// hold a minute each, and a merge asks for what one look into all of them does.
+    ///
+    /// What is not near a trace is found when it has been merged: minutes later in hours that are open, and at the latest
+    /// when stragglers are. And so is everything of traces for which more than `most_bytes` would have to be read: as long as
+    /// a listing is good ([`most_bytes`]), so much can be.
+    pub fn of(blocks: impl Iterator<Item = (Option<(i64, i64)>, u64)>, many: usize, most_bytes: u64) -> Option<Self> {
+        let mut newest: Vec<(i64, u64)> =
+            blocks.map(|(times, size_bytes)| (times.map_or(i64::MAX, |times| times.1), size_bytes)).collect();
+        if newest.len() <= many {
+            return None;
+        }
+        newest.sort_unstable_by_key(|(last, _)| std::cmp::Reverse(*last));
+        let mut bytes = 0_u64;
+        let beyond = newest.into_iter().find(|(_, size_bytes)| {
+            bytes = bytes.saturating_add(*size_bytes);
+            bytes > most_bytes
+        });
+        Some(Self { since_ns: beyond.map_or(i64::MIN, |(last, _)| last.saturating_add(MARGIN_NS)) })
+    }
+
+    /// The times of blocks as indexed in which rows of a trace are, of which this is an entry.
+    pub fn times(self, time_ns: i64, duration_ns: i64) -> (i64, i64) {
+        if time_ns <= self.since_ns {
+            // No block ends before it begins.
+            return (i64::MAX, i64::MIN);
+        }
+        let end = time_ns.saturating_add(duration_ns.max(0));
+        (time_ns.saturating_sub(MARGIN_NS), end.saturating_add(MARGIN_NS))
+    }
+
+    /// The margin and the time since when, in seconds: for who reckons with them.
+    pub(crate) fn seconds(self) -> (f64, f64) {
+        (MARGIN_NS as f64 / 1e9, self.since_ns as f64 / 1e9)
+    }
+}
+
+/// How much of blocks as indexed may be read for some handlers, if blocks stay for so long after they were merged: pages are
+/// written by a listing that is good for half of it, and a third of that is spent here.
+pub fn most_bytes(grace: Duration) -> u64 {
+    if grace.is_zero() { u64::MAX } else { (READ_A_SECOND * (grace / 6).as_secs_f64()) as u64 }
 }
 
 /// Blocks of spans whose rows may be new to whoever looked last at `until`: written since, but for merges of blocks that
 /// had all been there. If of blocks as indexed only those `near` a trace are asked, merges of these may bring rows, too.
-pub fn fresh(view: &View, until: Timestamp, near: Option<Duration>) -> Vec<&Block> {
+pub fn fresh(view: &View, until: Timestamp, near: Option<Near>) -> Vec<&Block> {
     // Last-modified times may be cut to seconds: a tie counts as written since.
     let is_old = |modified: Timestamp| modified.as_second() < until.as_second();
     let known: HashMap<BlockId, &Block> = view.blocks.iter().map(|block| (block.id(), block)).collect();
@@ -157,8 +204,29 @@ mod tests {
         let names =
             |numbers: &[u128]| numbers.iter().map(|number| BlockId::new(ulid::Ulid(*number))).collect::<Vec<_>>();
         assert_eq!(fresh(None), names(&[2, 6, 7]), "what is new, merged with it, and merged of what is gone");
-        assert_eq!(fresh(near(1, 0)), names(&[2, 4, 6, 7]), "not everything was asked of blocks as indexed");
-        assert_eq!((near(1_000, MANY), near(1_001, MANY)), (None, Some(NEAR)));
+        let near = Near::of([(None, 1)].into_iter(), 0, 1);
+        assert!(near.is_some());
+        assert_eq!(fresh(near), names(&[2, 4, 6, 7]), "not everything was asked of blocks as indexed");
+    }
+
+    #[test]
+    fn of_many_blocks_those_are_asked_that_are_near_and_of_a_time_for_which_all_can_be_read() {
+        let minute = MARGIN_NS;
+        // A block a minute, of a minute.
+        let blocks = |count: i64| (0..count).map(|number| (Some((number * minute, (number + 1) * minute)), 100));
+        assert_eq!(Near::of(blocks(10), 10, 0), None, "they are not many");
+        let all = Near::of(blocks(10), 9, 1_000).unwrap();
+        assert_eq!(all.times(3 * minute, 5), (2 * minute, 4 * minute + 5));
+        assert_eq!(all.times(3 * minute, -5), (2 * minute, 4 * minute), "it ends before it starts");
+        // The last three are read: blocks that end after 7. What begins after 8 asks no other.
+        let some = Near::of(blocks(10), 9, 399).unwrap();
+        assert_eq!(some.times(8 * minute + 1, 0), (7 * minute + 1, 9 * minute + 1));
+        let none = some.times(8 * minute, 0);
+        assert!(none.0 > none.1);
+        // Blocks without times are asked for everything, and come first.
+        let old = blocks(10).chain([(None, 300)]);
+        assert_eq!(Near::of(old, 9, 399).unwrap().times(10 * minute, 0), none);
+        assert_eq!((most_bytes(Duration::from_secs(600)), most_bytes(Duration::ZERO)), (25_000_000_000, u64::MAX));
     }
 
     #[test]

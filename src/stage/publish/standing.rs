@@ -1,9 +1,9 @@
 //! Traces that are carried over: what a page shows now it mostly showed before, and its document has the very rows.
 //!
 //! A document that stands under the etag that its part names had all rows of its traces that were there when the part was
-//! written, in the hours that it names. So only blocks that are new since then ([`plan::fresh`](super::plan::fresh)) are
-//! asked for more: one request for the document instead of several for each block of the week that may hold one of the
-//! slowest requests or the newest errors.
+//! written, where it says that they were looked for ([`Window`](crate::query::window::Window)). So only blocks that are new
+//! since then ([`plan::fresh`](super::plan::fresh)) are asked for more: one request for the document instead of several for
+//! each block of the week that may hold one of the slowest requests or the newest errors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

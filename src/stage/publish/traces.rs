@@ -12,7 +12,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -30,6 +29,7 @@ use crate::query::newest::newest;
 use crate::query::pin::{self, Beside};
 use crate::query::rows::{self, Traces};
 use crate::query::window::Window;
+use crate::stage::publish::plan::Near;
 use crate::stage::publish::summary::EXAMPLES;
 use crate::stage::{Desk, Fence};
 use crate::store::Key;
@@ -55,8 +55,8 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// The newest `keep_last`, the newest errors, the slowest; in blocks as indexed they are looked for so `near`.
-    fn of(known: &Handler, keep_last: usize, near: Option<Duration>) -> Self {
+    /// The newest `keep_last`, the newest errors, the slowest; where there are many blocks as indexed, looked for `near` them.
+    fn of(known: &Handler, keep_last: usize, near: Option<Near>) -> Self {
         let digest = &known.digest;
         let mut traces = Traces::new();
         let mut add = |entry: &EntryRef| {
@@ -64,7 +64,7 @@ impl Shown {
                 // The hour in which it was placed is not known here: two hours before cover both cases.
                 let hour = crate::model::Hour::of_ns(entry.time_ns);
                 let hours = Window::of_entry(Placed { time_ns: entry.time_ns, hour }, entry.duration_ns).earlier(1);
-                let window = near.map_or(hours, |near| hours.near(entry.time_ns, entry.duration_ns, near));
+                let window = Window { near: near.map(|near| near.times(entry.time_ns, entry.duration_ns)), ..hours };
                 traces.entry(trace).and_modify(|known: &mut Window| *known = known.join(window)).or_insert(window);
             }
         };
@@ -97,8 +97,9 @@ impl Shown {
     pub fn hash(&self) -> String {
         let pins = self.pins.iter().map(|pin| Key::Pin(pin.clone()).path());
         let traces = self.traces.iter().map(|(trace, window)| {
-            let near = window.near.map(|(first, last)| format!(" {first} {last}"));
-            format!("{trace} {} {}{}", window.first, window.last, near.unwrap_or_default())
+            // Who did not ask all blocks must when they are few again. Which were asked changes by the minute.
+            let near = if window.near.is_some() { " near" } else { "" };
+            format!("{trace} {} {}{near}", window.first, window.last)
         });
         super::plan::hash_of(traces.chain(pins))
     }
@@ -108,7 +109,7 @@ impl Shown {
 /// the same of it, whichever of them are written together.
 pub fn shown<'k>(
     handlers: impl Iterator<Item = (&'k HandlerId, &'k Handler, usize)>,
-    near: Option<Duration>,
+    near: Option<Near>,
 ) -> BTreeMap<HandlerId, Shown> {
     let shown = handlers.map(|(id, known, keep_last)| (id.clone(), Shown::of(known, keep_last, near)));
     let mut shown: BTreeMap<HandlerId, Shown> = shown.collect();
