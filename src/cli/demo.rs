@@ -20,7 +20,6 @@ use crate::query::handlers::Overview;
 use crate::serve::farm::Farm;
 use crate::serve::{self, guard, listen};
 use crate::store::{OpenOptions, Stage, Store};
-use crate::task;
 
 /// The samples are of one day. A store that keeps a week would keep only the newest ten traces of each handler of them,
 /// so this one keeps everything for a hundred years. That also tells a demo's store from anybody's.
@@ -67,7 +66,7 @@ impl Args {
         let crew = Crew::hire(&store, &session.clock, folder).await?;
         begin(session, &store, name).await?;
         let stop = CancellationToken::new();
-        let signals = task::spawn(stopped_by_signals(stop.clone()));
+        let signals = stopped_by_signals(&stop)?;
         let (objects, bytes) = samples::put(&store, folder).await?;
         out::print(&format!("{objects} objects of sample traces ({}) into {name}/inbox\n", out::bytes(bytes)))?;
         let (done, is_clean) = match crew.drain(&stop).await {

@@ -19,7 +19,6 @@ use crate::serve::listen::{self, Speaks};
 use crate::serve::{self, guard};
 use crate::stage::Pace;
 use crate::store::{Stage, Store};
-use crate::task;
 
 /// The store, unless one is named.
 const FOLDER: &str = "tracefarm-data";
@@ -82,7 +81,7 @@ impl Args {
 
         out::print(&hello(url, address, http, grpc))?;
         let stop = CancellationToken::new();
-        let signals = task::spawn(stopped_by_signals(stop.clone()));
+        let signals = stopped_by_signals(&stop)?;
         let taking = batcher.beside(ears.serve(receiver, clock, &stop), &stop, || came.notify_one());
         let showing = listen::serve(pages, Speaks::Http1, router, listen::Limits::default(), clock, &stop);
         // What is in the inbox when the worker ends is indexed at the next start.

@@ -187,7 +187,7 @@ impl Args {
             }
         };
         let stop = CancellationToken::new();
-        let signals = task::spawn(stopped_by_signals(stop.clone()));
+        let signals = stopped_by_signals(&stop)?;
         if is_open {
             tracing::warn!("whoever reaches this address can write traces: --token-file asks for a token");
         }

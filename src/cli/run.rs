@@ -22,7 +22,7 @@ use crate::farm::worker::{Archive, GaveUp, Options, Summary, Worker, WouldExpire
 use crate::model::WorkerName;
 use crate::stage::Pace;
 use crate::store::Store;
-use crate::task;
+use crate::task::{self, Task};
 
 /// The least memory that a worker can do its work in.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(64);
@@ -145,7 +145,7 @@ impl Args {
 /// Runs `worker` until it ends by itself or a signal stops it.
 pub async fn work(worker: Worker, output: out::Output) -> Result<Exit> {
     let stop = CancellationToken::new();
-    let signals = task::spawn(stopped_by_signals(stop.clone()));
+    let signals = stopped_by_signals(&stop)?;
     let service = systemd::OfWorker { record: worker.record().clone(), clock: worker.clock().clone() };
     let telling = task::spawn(systemd::tell(service, worker.clock().clone(), stop.clone()));
     let once = worker.runs_once();
@@ -188,21 +188,27 @@ async fn begin_settings(session: &Session, store: &Store) -> Result<()> {
 }
 
 /// The first SIGTERM or SIGINT lets the item in hand finish, the second ends the process: nothing is lost either way.
-pub async fn stopped_by_signals(stop: CancellationToken) -> Result<()> {
+///
+/// It listens once this returns, and not when the runtime first comes to it: a supervisor may stop what has just told that it
+/// is ready.
+pub fn stopped_by_signals(stop: &CancellationToken) -> Result<Task<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    for first in [true, false] {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let stop = stop.clone();
+    Ok(task::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping; what is in hand may take 20 s more (a second signal ends it at once)");
+                stop.cancel();
+            }
         }
-        if first {
-            tracing::info!("stopping; what is in hand may take 20 s more (a second signal ends it at once)");
-            stop.cancel();
-        }
-    }
-    #[expect(clippy::exit, reason = "a second signal: a person or a supervisor will not wait for destructors")]
-    std::process::exit(Exit::Interrupted as i32)
+        #[expect(clippy::exit, reason = "a second signal: a person or a supervisor will not wait for destructors")]
+        std::process::exit(Exit::Interrupted as i32)
+    }))
 }
 
 pub fn named(name: Option<&str>) -> Result<WorkerName, Mistake> {

@@ -119,7 +119,7 @@ impl Args {
         let options = Options { hosts, token, origins: self.origins, metrics_handlers: self.metrics_handlers };
         let farm = Farm::new(store, session.clock.clone(), KEPT_BYTES);
         let router = serve::router(&farm, options).merge(taken);
-        let signals = task::spawn(stopped_by_signals(stop.clone()));
+        let signals = stopped_by_signals(&stop)?;
         if is_open {
             tracing::warn!(%address, "whoever reaches this address can read every trace: --token-file asks for a token");
         }
