@@ -80,10 +80,22 @@ fn revoking() -> (Bucket, Arc<AtomicU32>) {
     (bucket, uses)
 }
 
-/// A place to fetch credentials, as a pod of EKS has.
-fn revoked(serve: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Bucket, Front, Arc<AtomicU32>) {
-    let (bucket, uses) = revoking();
-    (bucket, Front::new(None, serve), uses)
+/// Which credentials a place gives: those that have been revoked, and from then on others.
+fn in_turn() -> impl Fn() -> &'static str + Send + Sync {
+    let times = AtomicU32::new(0);
+    move || if times.fetch_add(1, Ordering::SeqCst) == 0 { "OLD" } else { "NEW" }
+}
+
+/// The program came as far as the bucket, with the second credentials.
+fn came_through(mut command: Command, uses: &AtomicU32) {
+    let said = told(&command.output().unwrap());
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(said, @"
+        tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
+        exit 2
+        ");
+    }
+    assert_eq!(uses.load(Ordering::SeqCst), 1, "refused once");
 }
 
 fn credentials(key: &str) -> String {
@@ -92,45 +104,32 @@ fn credentials(key: &str) -> String {
 
 #[test]
 fn credentials_of_a_pod_that_are_revoked_are_fetched_anew() {
-    let times = AtomicU32::new(0);
-    let serve = move |_: &Asked| {
-        let key = if times.fetch_add(1, Ordering::SeqCst) == 0 { "OLD" } else { "NEW" };
-        Some(Reply::Document(credentials(key)))
-    };
-    let (bucket, place, uses) = revoked(serve);
+    let (bucket, uses) = revoking();
+    let key = in_turn();
+    let place = Front::new(None, move |_| Some(Reply::Document(credentials(key()))));
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     fs::write(&token, "pod").unwrap();
     let mut command = bucket.anonymous(&["run", "--once"]);
     command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &place.url).env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token);
-    insta::assert_snapshot!(told(&command.output().unwrap()), @"
-    tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
-    exit 2
-    ");
-    assert_eq!((uses.load(Ordering::SeqCst), place.asked().len()), (1, 2), "refused once, and fetched once more");
+    came_through(command, &uses);
+    assert_eq!(place.asked().len(), 2, "fetched once more");
 }
 
 #[test]
 fn credentials_of_an_instance_that_are_revoked_are_fetched_anew() {
-    let times = AtomicU32::new(0);
-    let serve = move |asked: &Asked| {
+    let (bucket, uses) = revoking();
+    let key = in_turn();
+    let place = Front::new(None, move |asked| {
         Some(Reply::Document(match asked.path.as_str() {
             "/latest/api/token" => "session".to_owned(),
             "/latest/meta-data/iam/security-credentials/" => "role".to_owned(),
-            _ => {
-                let first = times.fetch_add(1, Ordering::SeqCst) == 0;
-                credentials(if first { "OLD" } else { "NEW" })
-            }
+            _ => credentials(key()),
         }))
-    };
-    let (bucket, place, uses) = revoked(serve);
+    });
     let mut command = bucket.anonymous(&["run", "--once"]);
     command.env("AWS_METADATA_ENDPOINT", &place.url);
-    insta::assert_snapshot!(told(&command.output().unwrap()), @"
-    tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
-    exit 2
-    ");
-    assert_eq!(uses.load(Ordering::SeqCst), 1);
+    came_through(command, &uses);
 }
 
 /// As STS answers: "AssumeRoleWithWebIdentity" of the AWS Security Token Service API reference.
@@ -166,18 +165,15 @@ fn pod(
 fn credentials_for_the_token_of_a_service_account_that_are_revoked_are_fetched_anew() {
     let (bucket, uses) = revoking();
     let folder = tempfile::tempdir().unwrap();
-    let times = AtomicU32::new(0);
-    let (mut command, sts) = pod(&bucket, folder.path(), move |asked| {
+    let key = in_turn();
+    let (command, sts) = pod(&bucket, folder.path(), move |asked| {
         assert!(asked.query.contains("Action=AssumeRoleWithWebIdentity"), "{}", asked.query);
         assert!(asked.query.contains("WebIdentityToken=of-the-pod") && asked.query.contains("RoleSessionName=w-1"));
         assert!(asked.query.contains("role%2Ffarm"), "{}", asked.query);
-        Some(Reply::Document(assumed(if times.fetch_add(1, Ordering::SeqCst) == 0 { "OLD" } else { "NEW" })))
+        Some(Reply::Document(assumed(key())))
     });
-    insta::assert_snapshot!(told(&command.output().unwrap()), @"
-    tracefarm: there is no bucket `traces` for s3://traces: make it first, or correct its name
-    exit 2
-    ");
-    assert_eq!((uses.load(Ordering::SeqCst), sts.asked().len()), (1, 2), "refused once, and fetched once more");
+    came_through(command, &uses);
+    assert_eq!(sts.asked().len(), 2, "fetched once more");
 }
 
 #[test]
