@@ -49,10 +49,14 @@ use crate::error::{Account, Report, Result};
 use crate::farm::strikes::{Held, Strikes};
 use crate::farm::{Heart, Settings, StoreClock};
 use crate::handler::catalogue::Catalogue;
-use crate::model::{Hour, Shard, WorkerName};
+use crate::model::{Shard, WorkerName};
 use crate::store::{Stage, Store};
 use crate::table::read::Blocks;
 use crate::table::view::{Scope, View};
+
+/// A store tells its time in whole seconds, by which a worker knows it anew with each heartbeat: what is due by one may not
+/// be by the next. So whoever waits until something is due waits so much longer, and need not look twice.
+pub(crate) const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 
 /// What every stage works with: the store and what was last read of its documents. Cheap to clone; the loop makes a new
 /// one when settings or the catalogue change.
@@ -206,9 +210,10 @@ impl Round {
         items.into_iter().skip(mine.start).take(mine.len()).collect()
     }
 
-    /// Whether a part of the blocks, `shard` in `hour`, is dealt to me ([`crate::farm::slice::deal`]).
-    pub fn is_dealt(&self, hour: Hour, shard: Shard) -> bool {
-        let position = i64::from(hour.number()) * i64::from(shard.count()) + i64::from(shard.index());
+    /// Whether a part of the blocks, `shard` in `hour` (or in another measure of time, counted from anywhere), is dealt to
+    /// me ([`crate::farm::slice::deal`]).
+    pub fn is_dealt(&self, time: i64, shard: Shard) -> bool {
+        let position = time * i64::from(shard.count()) + i64::from(shard.index());
         crate::farm::slice::deal(position as u64, self.peers) == self.rank
     }
 }

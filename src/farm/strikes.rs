@@ -222,8 +222,8 @@ pub async fn sweep(store: &Store, inbox: &Store) -> Result<u64> {
     Ok(swept)
 }
 
-/// What the others have in hand, as last read: of heartbeats that have not changed nothing is read again. Clones share
-/// it.
+/// What the others have in hand, as last read: of heartbeats that have not changed nothing is read again, and nothing at all
+/// of those with empty hands. Clones share it.
 #[derive(Clone, Default)]
 pub struct Held {
     named: Arc<Mutex<Named>>,
@@ -245,6 +245,7 @@ impl Held {
         let hands = stream::iter(alive.collect::<Vec<_>>()).map(|(other, of_before)| async move {
             let hand = match of_before {
                 Some(hand) => hand,
+                None if other.has_empty_hands() => (other.object.etag.clone(), Vec::new()),
                 None => match store.get(&other.object.key).await {
                     // One that cannot be read claims nothing.
                     Ok((body, now)) => {

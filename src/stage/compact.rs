@@ -19,13 +19,13 @@ pub use plan::{Delete, Facts, Merge, Plan, Why};
 
 use super::item::{is_over_budget, item};
 use super::quarantine::{self, Health};
-use super::{Desk, Fence, Fenced, Round, StageReport, forget, lanes};
+use super::{CLOCKS_DIFFER, Desk, Fence, Fenced, Round, StageReport, forget, lanes};
 use crate::error::{Result, bail, is_not_found, report, store_kind};
 use crate::farm::settings::Timeline;
 use crate::model::{Hour, Shard, Table, TraceId};
 use crate::store::{Key, Stage};
 use crate::table::merge::{self, MergeSpec, Merged};
-use crate::table::view::{Damaged, Parts, Scope, View};
+use crate::table::view::{Block, Damaged, Parts, Scope, View};
 
 /// Files of level 1 end at about this size: large enough for engines, small enough to be written again.
 pub const FILE_BYTES: u64 = 1 << 30;
@@ -35,6 +35,12 @@ pub(crate) const ROUND_LASTS: Duration = Duration::from_secs(60);
 
 /// Who has no part of the hours that change looks this seldom whether there is something for it elsewhere.
 pub(crate) const ELSEWHERE_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// What is written to level 0 in so long is merged by one worker, of each shard …
+pub(crate) const SLOT: Duration = plan::OPEN_EVERY;
+
+/// … who looks for it so long after: then nearly all of it has waited for long enough, and none is under way.
+pub(crate) const SLOT_AFTER: Duration = Duration::from_secs(60);
 
 /// How often a worker lists whole tables: in an hour that nobody expects there may be something left to merge, of a merge
 /// that failed for long.
@@ -56,6 +62,10 @@ pub async fn plan(desk: &Desk, _: &Round) -> Result<Plan> {
 /// read each footer 500 times and each page of a table 1,440 times a day and worker: with its load, that grew with the
 /// square.
 ///
+/// What is indexed into an open hour is dealt by the five minutes in which it was written instead, to whoever it may be:
+/// a farm of hundreds writes more into a shard than one worker merges meanwhile. Whose hour and shard it is merges what
+/// these have merged, and when the hour is over all of it.
+///
 /// It only saves work (rule 4). If peers change, what was dealt to others is anew, and everybody looks at once. Of two that
 /// see other peers, or one of which runs a program that takes slices, both may merge a part, or none until they agree. A
 /// worker that dies leaves its parts for the minute in which it still counts. A part whose shard is of another count than
@@ -66,6 +76,7 @@ struct Dealt {
     round: Round,
     shards: Timeline<u16>,
     whole: bool,
+    now: Timestamp,
 }
 
 impl Dealt {
@@ -74,46 +85,86 @@ impl Dealt {
         if desk.once || round.peers <= 1 {
             return None;
         }
-        let whole = round.whole.is_due(desk.clock.monotonic());
-        Some(Self { round: round.clone(), shards: desk.settings.shards.clone(), whole })
+        let (whole, now) = (round.whole.is_due(desk.clock.monotonic()), desk.store_clock().now()?);
+        Some(Self { round: round.clone(), shards: desk.settings.shards.clone(), whole, now })
     }
 
     fn is_my_hour(&self, hour: Hour) -> bool {
-        Shard::new(0, *self.shards.at(hour)).is_some_and(|first| self.round.is_dealt(hour, first))
+        Shard::new(0, *self.shards.at(hour)).is_some_and(|first| self.round.is_dealt(hour.number().into(), first))
     }
 
-    /// Whether a merge is mine.
+    /// Whether the runs of a part are mine.
     fn has(&self, hour: Hour, shard: Shard) -> bool {
         match shard.count() == *self.shards.at(hour) {
-            true => self.round.is_dealt(hour, shard),
+            true => self.round.is_dealt(hour.number().into(), shard),
             // Unless the whole was listed, its level 1 was not.
             false => self.whole && self.is_my_hour(hour),
         }
     }
 
-    /// The hours in which something is merged also when nothing of level 0 is left: the one that is open, and those that
-    /// were until a while ago.
-    fn near(now: Timestamp) -> RangeInclusive<Hour> {
-        let open = Hour::of(now);
-        open.plus(-2)..=open.next()
-    }
-
-    fn parts(&self, now: Timestamp) -> Parts {
-        let (shards, mine) = (self.shards.clone(), self.clone());
-        Parts {
-            shards: Arc::new(move |hour| *shards.at(hour)),
-            holds: Arc::new(move |hour, shard| mine.is_my_hour(hour) || mine.has(hour, shard)),
-            near: (!self.whole).then(|| Self::near(now)),
+    /// Whether what was written to level 0 in a slot is mine, of a shard.
+    fn takes(&self, hour: Hour, slot: i64, shard: Shard) -> bool {
+        match shard.count() == *self.shards.at(hour) && self.now < dealt_until(hour) {
+            true => self.round.is_dealt(slot, shard),
+            false => self.has(hour, shard),
         }
     }
 
-    /// Whether anything of the hours that change is mine.
-    fn is_near(&self, now: Timestamp) -> bool {
-        let near = Self::near(now);
-        let hours = (near.start().number()..=near.end().number()).map(Hour::from_number);
-        let mut parts = hours.flat_map(|hour| Shard::all(*self.shards.at(hour)).map(move |shard| (hour, shard)));
-        parts.any(|(hour, shard)| self.round.is_dealt(hour, shard))
+    fn parts(&self) -> Parts {
+        let (shards, held, taken) = (self.shards.clone(), self.clone(), self.clone());
+        Parts {
+            shards: Arc::new(move |hour| *shards.at(hour)),
+            holds: Arc::new(move |hour, shard| held.is_my_hour(hour) || held.has(hour, shard)),
+            slot_seconds: SLOT.as_secs() as i64,
+            takes: Arc::new(move |hour, slot, shard| taken.is_my_hour(hour) || taken.takes(hour, slot, shard)),
+            near: (!self.whole).then(|| near(self.now)),
+        }
     }
+
+    /// Whether of a block something is to be merged by me.
+    fn is_mine(&self, shard: Shard, block: &Block) -> bool {
+        match block.is_level0() {
+            true => self.takes(block.key.hour, slot_of(block.modified), shard),
+            false => self.has(block.key.hour, shard),
+        }
+    }
+
+    /// In how long there may be something for me that is not on a listing of now.
+    fn longest(&self) -> Duration {
+        let shards = *self.shards.at(Hour::of(self.now));
+        let slot = next_slot(self.now, |slot| Shard::all(shards).any(|shard| self.round.is_dealt(slot, shard)));
+        // What was replaced is deleted by whose hour it is.
+        let mut near = near(self.now).start().number()..=near(self.now).end().number();
+        let deletes = near.any(|hour| self.is_my_hour(Hour::from_number(hour))).then_some(plan::OPEN_EVERY);
+        slot.into_iter().chain(deletes).fold(ELSEWHERE_EVERY, Duration::min)
+    }
+}
+
+/// The slot of what was written then.
+pub(crate) fn slot_of(written: Timestamp) -> i64 {
+    written.as_second().div_euclid(SLOT.as_secs() as i64)
+}
+
+/// In how long there is something to be looked for of the next of the slots that are `mine`.
+pub(crate) fn next_slot(now: Timestamp, mine: impl Fn(i64) -> bool) -> Option<Duration> {
+    let before = slot_of(now) - 1;
+    let due = |slot: i64| (slot + 1) * SLOT.as_secs() as i64 + SLOT_AFTER.as_secs() as i64 - now.as_second();
+    let slots = before..=before + (ELSEWHERE_EVERY.as_secs() / SLOT.as_secs()) as i64;
+    let due = slots.filter(|slot| due(*slot) > 0).find(|slot| mine(*slot)).map(due)?;
+    u64::try_from(due).ok().map(Duration::from_secs)
+}
+
+/// Until when what is indexed into an hour is dealt by slots: then it waits for the merge that closes the hour.
+pub(crate) fn dealt_until(hour: Hour) -> Timestamp {
+    let after = plan::CLOSED_AFTER - plan::OPEN_EVERY;
+    hour.end().checked_add(after).unwrap_or(Timestamp::MAX)
+}
+
+/// The hours in which something is merged also when nothing of level 0 is left: the one that is open, and those that
+/// were until a while ago.
+fn near(now: Timestamp) -> RangeInclusive<Hour> {
+    let open = Hour::of(now);
+    open.plus(-2)..=open.next()
 }
 
 /// When whole tables were listed last. Clones share it.
@@ -146,16 +197,13 @@ async fn look(
         let scope = Scope::all(table, desk.grace);
         // To forget a trace, also hours that are one run each are written anew.
         let scope = if facts.forced.is_empty() { scope.unsettled() } else { scope };
-        let scope = if let Some(dealt) = dealt { scope.of_parts(dealt.parts(now)) } else { scope };
+        let scope = if let Some(dealt) = dealt { scope.of_parts(dealt.parts()) } else { scope };
         let view: View = desk.view(&scope).await?;
-        plan.add(table, &view, &facts);
+        plan.add_some(table, &view, &facts, |shard, block| dealt.is_none_or(|dealt| dealt.is_mine(shard, block)));
         damaged.extend(view.damaged.into_iter().filter(|damaged| !damaged.marked));
     }
-    if let Some(dealt) = dealt {
-        plan.merges.retain(|merge| dealt.has(merge.hour, merge.shard));
-        if dealt.whole {
-            dealt.round.whole.was_listed(desk.clock.monotonic());
-        }
+    if let Some(dealt) = dealt.filter(|dealt| dealt.whole) {
+        dealt.round.whole.was_listed(desk.clock.monotonic());
     }
     Ok((plan, damaged))
 }
@@ -167,8 +215,9 @@ async fn look(
 fn rests_until(desk: &Desk, dealt: Option<&Dealt>, plan_next: Option<Timestamp>) -> Option<Duration> {
     // On one person's machine listings cost nothing.
     let now = desk.store_clock().now().filter(|_| !desk.pace.is_eager())?;
-    let longest = if dealt.is_none_or(|dealt| dealt.is_near(now)) { plan::OPEN_EVERY } else { ELSEWHERE_EVERY };
-    let due = plan_next.map_or(longest, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+    let longest = dealt.map_or(plan::OPEN_EVERY, Dealt::longest);
+    let due = plan_next
+        .map_or(longest, |next| Duration::try_from(next.duration_since(now)).unwrap_or_default() + CLOCKS_DIFFER);
     Some(desk.clock.monotonic() + due.min(longest))
 }
 

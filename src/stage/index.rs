@@ -37,7 +37,7 @@ use self::batch::{Batch, Intake, Source, Terms};
 use self::plan::Item;
 use self::write::Gone;
 use super::item::{is_over_budget, item};
-use super::{Desk, Fence, Fenced, Round, StageReport, forget};
+use super::{CLOCKS_DIFFER, Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::farm::Settings;
 use crate::farm::record::Backlog;
@@ -182,7 +182,7 @@ fn rests_until(desk: &Desk, plan: &Plan, listing: &Listing, listed: Duration) ->
     let pages = listing.objects.len() as u32 / 1000 + 1;
     let has_some = plan.items().next().is_some() || !plan.left.is_empty();
     let again = listed + if has_some { age.min(desk.pace.longest_pause * pages) } else { age };
-    let due = plan.next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+    let due = plan.next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default() + CLOCKS_DIFFER);
     Some(due.map_or(again, |due| again.min(desk.clock.monotonic() + due)))
 }
 

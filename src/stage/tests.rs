@@ -229,6 +229,42 @@ async fn what_is_dealt_is_merged_by_one_of_them_and_swept_by_one() {
     }
 }
 
+/// While an hour is open, who merges is told by when it was indexed; and none of it is merged twice, also when runs are
+/// merged by somebody who does not look at what they replaced.
+#[tokio::test(start_paused = true)]
+async fn what_is_indexed_into_an_open_hour_is_dealt_by_when_it_was() {
+    let world = World::new();
+    let mut farm = Vec::new();
+    for rank in 0..5 {
+        let mut at = world.sit(&world.calm()).await;
+        (at.round.rank, at.round.peers, at.desk.once) = (rank, 5, false);
+        assert!(!compact::run(&at.desk, &at.round).await.unwrap().did_something());
+        farm.push(at);
+    }
+    let spans: Vec<(u8, u8)> = (1..7).map(|trace| (trace, 1)).collect();
+    let (mut merged, mut merged_by) = (0, BTreeSet::new());
+    // Five minutes each; the last after the hour.
+    for slot in 0..14 {
+        if let Some(span) = spans.get(slot) {
+            world.bucket.put(&format!("inbox/{slot}.jsonl"), line(&[*span]));
+            let at = world.sit(&world.calm()).await;
+            index::run(&at.desk, &at.round).await.unwrap();
+        }
+        world.sleep(300).await;
+        for (rank, at) in farm.iter().enumerate() {
+            at.desk.heart.beat(&at.desk.store).await.unwrap();
+            let report = compact::run(&at.desk, &at.round).await.unwrap();
+            assert!(report.failed.is_empty());
+            merged += report.done;
+            merged_by.extend((report.done > 0).then_some(rank));
+        }
+    }
+    assert_eq!(merged, 2 * (spans.len() as u64 + 1), "each once, and when the hour was over all of them");
+    assert!(merged_by.len() > 2, "{merged_by:?}");
+    world.work_off().await;
+    world.check_rest(&spans).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_trickle_is_one_workers_and_when_it_is_late_everybodys() {
     let world = World::new();
@@ -245,7 +281,7 @@ async fn a_trickle_is_one_workers_and_when_it_is_late_everybodys() {
     assert_eq!(index(0).await, (0, Some(30)), "there may be enough for a batch soon");
     assert_eq!(index(2).await, (0, Some(60)));
     world.sleep(70).await;
-    assert_eq!(index(2).await, (0, Some(20)), "it is the first one's, who is busy");
+    assert_eq!(index(2).await, (0, Some(21)), "it is the first one's, who is busy");
     world.sleep(20).await;
     assert_eq!((index(1).await.0, index(2).await.0), (1, 1));
     assert_eq!(world.bucket.paths("inbox/").len(), 1);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
+use parquet::file::metadata::page_index::PageIndexBuilder;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataPushDecoder};
 
 use super::block::{BlockError, BlockMeta, FORMAT, Words};
 use super::guard;
@@ -16,9 +17,9 @@ use crate::store::layout::BlockKey;
 use crate::store::{Key, Store};
 
 /// What is fetched of a block's end in the hope that the whole footer lies in it: a row group takes some 5 KiB of it, and is
-/// 8 MB large, but where level 0 ends it with a shard a tenth of that.
+/// 8 MB large, but in level 0 it may end with a shard a tenth of that, and has many pages where there are many shards.
 pub(crate) fn guess_bytes(dir: ShardDir, size_bytes: u64) -> u64 {
-    let grows = if dir == ShardDir::All { 128 } else { 1024 };
+    let grows = if dir == ShardDir::All { 64 } else { 1024 };
     size_bytes.min((64 << 10) + size_bytes / grows)
 }
 
@@ -78,6 +79,27 @@ impl Footer {
         }
         let meta = Arc::new(words.meta());
         Ok(Self { key: *key, size_bytes, words, meta, parquet: Arc::new(parquet), indexed })
+    }
+
+    /// The same footer with some of its row groups, which are numbered anew, and of the page index only where pages lie.
+    /// Its words go on speaking of the whole block.
+    pub fn only(&self, groups: &[usize]) -> Self {
+        let row_groups = groups.iter().map(|group| self.parquet.row_group(*group).clone()).collect();
+        let columns = self.parquet.file_metadata().schema_descr().num_columns();
+        let mut index = PageIndexBuilder::new(groups.len(), columns);
+        for (place, group) in groups.iter().enumerate() {
+            let pages = self.parquet.page_index_for_row_group(*group);
+            for column in 0..columns {
+                if let Some(pages) = pages.offset_index(column) {
+                    index.put_offset_index(pages.clone(), place, column);
+                }
+            }
+        }
+        let parquet = ParquetMetaDataBuilder::new(self.parquet.file_metadata().clone()).set_row_groups(row_groups);
+        let parquet = parquet.set_page_index(self.indexed.then(|| Arc::new(index.build()) as _)).build();
+        let sums = groups.iter().filter_map(|group| self.words.sums.get(*group).cloned()).collect();
+        let words = Words { sums, ..self.words.clone() };
+        Self { words, parquet: Arc::new(parquet), meta: self.meta.clone(), ..*self }
     }
 
     /// The words and schema that a decoder starts from.

@@ -3,23 +3,25 @@
 //!
 //! The merge itself ([`machine`]) does no I/O: it runs off the async threads until it needs bytes of an input or has
 //! bytes of a file, and says which. An input is read window by window (a part of a row group), and takes about a page of
-//! each column in memory: 0.2 to 5 MiB. When there are more than fit, they are merged in passes: some of them first, into
-//! a block that is a whole merge of its own and replaces those, then that with the rest. A pass that is left behind by a
-//! crash is therefore not waste but work done.
+//! each column in memory ([`share`]). When there are more than fit, they are merged in passes: the smallest of them first,
+//! into a block that is a whole merge of its own and replaces those, then that with the rest. A pass that is left behind by
+//! a crash is therefore not waste but work done.
 
 mod gather;
-mod input;
+pub(crate) mod input;
 mod intern;
 mod machine;
+pub(crate) mod share;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use futures::stream::{StreamExt, TryStreamExt, iter};
 use jiff::Timestamp;
 
 use super::block::{BlockError, FORMAT, Words};
-use super::footer::{Footer, fetch};
+use super::footer::fetch;
 use super::read::Blocks;
+use super::write::GROUP_ROWS;
 use crate::clock::Clock;
 use crate::error::{Result, ResultExt, bail};
 use crate::handler::RULES;
@@ -28,18 +30,18 @@ use crate::store::layout::BlockKey;
 use crate::store::{Key, Object, Store, Upload};
 use crate::task;
 use machine::{Machine, Want};
+use share::{Share, apart};
 
-/// What an input takes in memory, however small it is: its footer, and a reader and a small batch of each column.
-const INPUT_BYTES: usize = 192 << 10;
-/// What a stored byte takes in memory when it is read: bytes and pages as stored, unpacked, and as columns. Measured on
-/// blocks of level 0 of 100 to 5,000 spans: 250 KiB to 3.5 MiB an input, 0.66 KiB a span.
-const UNPACKED: usize = 18;
-/// Of a larger input no more than a page of each column is in memory.
-const PAGES_BYTES: usize = 5 << 20;
+/// What an input takes in memory, however small it is: a reader of each column, and its place in the merge.
+pub(crate) const INPUT_BYTES: usize = 192 << 10;
 /// So many inputs are merged at once in however little memory: passes must come to an end.
 const FEWEST_INPUTS: usize = 8;
 /// What a file being written takes at most: a row group, its dictionaries, and parts on their way.
 pub(crate) const OUTPUT_BYTES: usize = 64 << 20;
+/// Rows of a row group of a pass, which is read once more and then gone: a window of it should not be a small part of it.
+pub(crate) const PASS_GROUP_ROWS: usize = 64 << 10;
+/// About so many inputs more than would have to be are merged by a pass, because what it writes takes more memory than each.
+const SPARE: usize = 8;
 /// Requests at once.
 const CONCURRENCY: usize = 20;
 
@@ -85,86 +87,73 @@ pub struct Merged {
 /// # Errors
 /// A [`BlockError`] of the input that is damaged or too new, or the store's; `NotFound` of an input means: list again.
 pub async fn merge(blocks: &Blocks, store: &Store, clock: &Clock, mut spec: MergeSpec) -> Result<Merged> {
+    let room = spec.memory_bytes.saturating_sub(OUTPUT_BYTES);
     let mut passes: Vec<(BlockKey, Object)> = Vec::new();
-    let mut rows_in = 0;
+    let (mut rows_in, mut rows_passed) = (0, 0);
+    // The smallest first: what a pass takes is written twice.
+    spec.inputs.sort_by_key(|(key, size_bytes)| (key.dir != ShardDir::All, *size_bytes));
+    let mut left: VecDeque<(BlockKey, u64)> = std::mem::take(&mut spec.inputs).into();
+    let mut open: Vec<Share> = Vec::new();
     loop {
-        let fitting = fitting(&spec.inputs, spec.memory_bytes.saturating_sub(OUTPUT_BYTES));
-        if fitting == spec.inputs.len() {
+        // Footers of inputs that are not merged yet would be what fills the memory.
+        let mut fits = Share::fitting(open.iter(), room);
+        while fits == open.len() && !left.is_empty() {
+            let next = left.drain(..left.len().min(CONCURRENCY));
+            let next = iter(next).map(|(key, size_bytes)| share(blocks, &spec, key, size_bytes));
+            open.extend(next.buffered(CONCURRENCY).try_collect::<Vec<_>>().await?);
+            fits = Share::fitting(open.iter(), room);
+        }
+        if fits == open.len() {
             break;
         }
-        let inputs: Vec<(BlockKey, u64)> = spec.inputs.drain(..fitting).collect();
-        let merged_from = replaced(blocks, &inputs, &spec.merged_from).await?;
+        let taken = of_pass(fits, open.len() - fits + left.len());
+        let inputs: Vec<Share> = open.drain(..taken).collect();
+        let merged_from = replaced(&inputs, &spec.merged_from);
         // One file, however large: if it were cut, a pass might leave as many inputs as it took, and there would be no
         // last pass.
         let (forget, file_bytes) = (spec.forget.clone(), u64::MAX);
-        let part = MergeSpec { inputs, merged_from, forget, file_bytes, ..spec.clone_without_inputs() };
-        let merged = merge_once(blocks, store, clock, &part).await.context("merge a part of the inputs")?;
-        // Its inputs are read no more; what it wrote stands for them in the next pass.
-        rows_in += merged.rows_in - rows_of(blocks, &part.inputs, &passes, spec.shard).await?;
+        let part = MergeSpec { inputs: Vec::new(), merged_from, forget, file_bytes, ..spec };
+        let merged =
+            merge_once(store, clock, &part, inputs, PASS_GROUP_ROWS).await.context("merge a part of the inputs")?;
+        // Its inputs are read no more; what it wrote stands for them in a later pass.
+        (rows_in, rows_passed) = (rows_in + merged.rows_in, rows_passed + merged.rows_out);
         spec.merged_from.extend(merged.files.iter().map(|(key, _)| key.block));
-        spec.inputs.extend(merged.files.iter().map(|(key, object)| (*key, object.size_bytes)));
+        left.extend(merged.files.iter().map(|(key, object)| (*key, object.size_bytes)));
         passes.extend(merged.files);
     }
-    let mut merged = merge_once(blocks, store, clock, &spec).await?;
+    let mut merged = merge_once(store, clock, &spec, open, GROUP_ROWS).await?;
+    // What a pass wrote was counted when it was read first.
     merged.rows_in += rows_in;
-    merged.rows_in -= rows_of(blocks, &spec.inputs, &passes, spec.shard).await?;
+    merged.rows_in -= rows_passed;
     merged.passes = passes;
     Ok(merged)
 }
 
-/// How many of `inputs`, from the first on, are read at once in `memory_bytes`.
-pub(crate) fn fitting(inputs: &[(BlockKey, u64)], memory_bytes: usize) -> usize {
-    let needs = inputs.iter().map(|(_, size_bytes)| {
-        let stored = usize::try_from(*size_bytes).unwrap_or(usize::MAX);
-        INPUT_BYTES + stored.saturating_mul(UNPACKED).min(PAGES_BYTES)
-    });
-    let sums = needs.scan(0_usize, |sum, need| {
-        *sum = sum.saturating_add(need);
-        Some(*sum)
-    });
-    sums.take_while(|sum| *sum <= memory_bytes).count().max(FEWEST_INPUTS).min(inputs.len())
-}
-
-impl MergeSpec {
-    fn clone_without_inputs(&self) -> Self {
-        Self { inputs: Vec::new(), merged_from: Vec::new(), forget: HashSet::new(), ..*self }
-    }
+/// How many of the first `fits` inputs a pass takes, if there are `more` that do not fit: no more than that the rest fits
+/// with what it writes.
+pub(crate) fn of_pass(fits: usize, more: usize) -> usize {
+    (more + 1 + SPARE).min(fits)
 }
 
 /// What a merge of `inputs` alone replaces: these, and of their own lists what `all` says is still listed.
-async fn replaced(blocks: &Blocks, inputs: &[(BlockKey, u64)], all: &[BlockId]) -> Result<Vec<BlockId>> {
-    let all: BTreeSet<&BlockId> = all.iter().collect();
-    let mut names: BTreeSet<BlockId> = inputs.iter().map(|(key, _)| key.block).collect();
-    for (key, size_bytes) in inputs {
-        let meta = blocks.meta(key, *size_bytes).await?;
-        names.extend(meta.merged_from.iter().filter(|name| all.contains(name)));
-    }
-    Ok(names.into_iter().collect())
+fn replaced(inputs: &[Share], all: &[BlockId]) -> Vec<BlockId> {
+    let all: HashSet<&BlockId> = all.iter().collect();
+    let inherited = inputs.iter().flat_map(|input| &input.footer.words.merged_from).filter(|name| all.contains(name));
+    let names: BTreeSet<BlockId> =
+        inputs.iter().map(|input| input.footer.key.block).chain(inherited.copied()).collect();
+    names.into_iter().collect()
 }
 
-/// The rows of those of `inputs` that earlier passes wrote: they were counted when they were read first.
-async fn rows_of(
-    blocks: &Blocks,
-    inputs: &[(BlockKey, u64)],
-    passes: &[(BlockKey, Object)],
-    shard: Shard,
-) -> Result<u64> {
-    let passed: HashSet<BlockId> = passes.iter().map(|(key, _)| key.block).collect();
-    let mut rows = 0;
-    for (key, size_bytes) in inputs.iter().filter(|(key, _)| passed.contains(&key.block)) {
-        let footer = blocks.footer(key, *size_bytes, false).await?;
-        let range = footer.words.rows_of(shard);
-        rows += range.end - range.start;
-    }
-    Ok(rows)
-}
-
-async fn merge_once(blocks: &Blocks, store: &Store, clock: &Clock, spec: &MergeSpec) -> Result<Merged> {
-    let footers = iter(&spec.inputs).map(|(key, size_bytes)| footer(blocks, spec, key, *size_bytes));
-    let footers: Vec<_> = footers.buffered(CONCURRENCY).try_collect().await?;
-    let rules = footers.iter().map(|footer| footer.words.rules).max().unwrap_or(RULES);
+async fn merge_once(
+    store: &Store,
+    clock: &Clock,
+    spec: &MergeSpec,
+    inputs: Vec<Share>,
+    group_rows: usize,
+) -> Result<Merged> {
+    let rules = inputs.iter().map(|input| input.footer.words.rules).max().unwrap_or(RULES);
     let mut merged = Merged::default();
-    let mut machine = Machine::new(spec, footers)?;
+    let mut machine = Machine::new(spec, inputs, group_rows)?;
     let mut file = File::begin(store, clock, spec).await?;
     loop {
         let (back, want) = task::cpu(move || {
@@ -178,6 +167,7 @@ async fn merge_once(blocks: &Blocks, store: &Store, clock: &Clock, spec: &MergeS
                 let fetched = iter(needs).map(|need| async {
                     let footer = need.footer.clone();
                     let bytes = fetch(store, &footer.key, footer.size_bytes, &need.ranges).await?;
+                    let bytes = apart(bytes, &need.ranges);
                     Ok::<_, crate::error::Report>((need, bytes))
                 });
                 // An unfinished read is dropped with the whole merge: nothing is left behind but an upload not ended.
@@ -209,18 +199,18 @@ async fn merge_once(blocks: &Blocks, store: &Store, clock: &Clock, spec: &MergeS
     Ok(merged)
 }
 
-/// The footer of an input, with the page index where only a part of a row group will be read at a time.
-async fn footer(blocks: &Blocks, spec: &MergeSpec, key: &BlockKey, size_bytes: u64) -> Result<std::sync::Arc<Footer>> {
+/// What is read of an input, with the page index where only a part of a row group will be read at a time.
+async fn share(blocks: &Blocks, spec: &MergeSpec, key: BlockKey, size_bytes: u64) -> Result<Share> {
     if key.table != spec.table || key.hour != spec.hour {
-        bail!("{} is no input of a merge of {} {}", Key::Block(*key).path(), spec.table, spec.hour);
+        bail!("{} is no input of a merge of {} {}", Key::Block(key).path(), spec.table, spec.hour);
     }
-    let footer = blocks.footer(key, size_bytes, true).await?;
+    let footer = blocks.footer(&key, size_bytes, true).await?;
     let words = &footer.words;
     if words.format > FORMAT || words.rules > RULES {
         let message = format!("format {}, rules {}; this program knows {FORMAT}, {RULES}", words.format, words.rules);
-        return Err(BlockError::too_new(key, message).into());
+        return Err(BlockError::too_new(&key, message).into());
     }
-    Ok(footer)
+    Ok(Share::of(&footer, spec.shard))
 }
 
 /// A file under way.

@@ -280,6 +280,8 @@ impl Blocks {
     /// A footer, kept or read; `indexed` with the page index.
     pub(super) async fn footer(&self, key: &BlockKey, size_bytes: u64, indexed: bool) -> Result<Arc<Footer>> {
         let kept = lock(&self.kept.footers).get(&key.block);
+        // That of level 0 is asked for sooner or later, and comes with the same request.
+        let indexed = indexed || key.dir == ShardDir::All;
         let footer = match kept {
             Some(footer) if footer.indexed || !indexed => return Ok(footer),
             Some(footer) => footer.with_index(&self.store).await?,

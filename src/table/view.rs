@@ -47,6 +47,8 @@ pub struct Scope {
     pub hours: Option<RangeInclusive<Hour>>,
     /// Only level 0 and these shards; all if none.
     pub shards: Option<Vec<Shard>>,
+    /// Of later hours only level 1.
+    pub merged_after: Option<Hour>,
     /// Only these parts; all if none.
     pub parts: Option<Parts>,
     /// Leave out hours that one block a shard makes up: nothing there can be merged or hidden. Their footers, most of
@@ -59,7 +61,7 @@ pub struct Scope {
 impl Scope {
     /// The whole table.
     pub fn all(table: Table, grace: Duration) -> Self {
-        Self { table, hours: None, shards: None, parts: None, unsettled_only: false, grace }
+        Self { table, hours: None, shards: None, merged_after: None, parts: None, unsettled_only: false, grace }
     }
 
     /// Where the spans of `trace` can be: level 0, and one shard for every count of shards that ever counted.
@@ -87,6 +89,12 @@ impl Scope {
         self
     }
 
+    /// Of the hours after `hour` only what has been merged. Of level 0 a large farm has more blocks than of all else.
+    pub fn merged_after(mut self, hour: Hour) -> Self {
+        self.merged_after = Some(hour);
+        self
+    }
+
     /// Only the blocks of `parts`.
     pub fn of_parts(mut self, parts: Parts) -> Self {
         self.parts = Some(parts);
@@ -104,13 +112,9 @@ impl Scope {
             (ShardDir::One(shard), Some(shards)) => shards.contains(&shard),
             _ => true,
         };
-        let in_parts = self.parts.as_ref().is_none_or(|parts| match key.dir {
-            ShardDir::One(shard) => (parts.holds)(key.hour, shard),
-            ShardDir::All => parts.of(key.hour).next().is_some(),
-        });
         key.table == self.table
             && in_shards
-            && in_parts
+            && self.merged_after.is_none_or(|hour| key.dir != ShardDir::All || key.hour <= hour)
             && self.hours.as_ref().is_none_or(|hours| hours.contains(&key.hour))
     }
 }
@@ -120,27 +124,49 @@ impl Scope {
 pub struct Parts {
     /// How many shards an hour has.
     pub shards: Arc<dyn Fn(Hour) -> u16 + Send + Sync>,
-    /// Which of them.
+    /// Which of them, in level 1.
     pub holds: Arc<dyn Fn(Hour, Shard) -> bool + Send + Sync>,
+    /// What was written to level 0 is told apart by the time in which it was: so many seconds each.
+    pub slot_seconds: i64,
+    /// Whether of an hour's blocks of level 0 those of a slot are wanted, because of a shard. Their level 1 is listed, too.
+    pub takes: Arc<dyn Fn(Hour, i64, Shard) -> bool + Send + Sync>,
     /// Level 1 is listed only of these hours and of those that have something in level 0, each shard for itself; none:
     /// the whole table, in which any hour may turn out to have something to merge.
     pub near: Option<RangeInclusive<Hour>>,
 }
 
 impl Parts {
-    fn of(&self, hour: Hour) -> impl Iterator<Item = Shard> {
-        Shard::all((self.shards)(hour)).filter(move |shard| (self.holds)(hour, *shard))
+    fn of(&self, hour: Hour, holds: impl Fn(Shard) -> bool) -> impl Iterator<Item = Shard> {
+        Shard::all((self.shards)(hour)).filter(move |shard| holds(*shard))
     }
 
-    /// The folders of level 1 in which something of these parts can be, if level 0 has blocks of `hours`; none if the
-    /// whole table is to be listed.
-    fn folders(&self, table: Table, hours: BTreeSet<Hour>) -> Option<Vec<Prefix>> {
+    /// The slot of what was written then.
+    pub fn slot(&self, written: Timestamp) -> i64 {
+        written.as_second().div_euclid(self.slot_seconds)
+    }
+
+    /// Of hours and slots of level 0 those that are wanted, and for which shards.
+    fn taken(&self, level0: &[(BlockKey, Object)]) -> HashMap<(Hour, i64), Vec<Shard>> {
+        let mut taken: HashMap<(Hour, i64), Vec<Shard>> = HashMap::new();
+        for (key, object) in level0 {
+            let (hour, slot) = (key.hour, self.slot(object.modified));
+            let wanted = || self.of(hour, |shard| (self.takes)(hour, slot, shard)).collect();
+            taken.entry((hour, slot)).or_insert_with(wanted);
+        }
+        taken.retain(|_, shards| !shards.is_empty());
+        taken
+    }
+
+    /// The folders of level 1 in which something of these parts can be, if that is `taken` of level 0; none if the whole
+    /// table is to be listed.
+    fn folders(&self, table: Table, taken: &HashMap<(Hour, i64), Vec<Shard>>) -> Option<Vec<Prefix>> {
         let near = self.near.as_ref()?;
-        let span = near.start().number()..=near.end().number();
-        let hours: BTreeSet<Hour> = hours.into_iter().chain(span.map(Hour::from_number)).collect();
-        let folder = |hour| self.of(hour).map(move |shard| Prefix::Hour(table, ShardDir::One(shard), hour));
-        let folders: Vec<Prefix> = hours.into_iter().flat_map(folder).take(MOST_FOLDERS + 1).collect();
-        (folders.len() <= MOST_FOLDERS).then_some(folders)
+        let hours = (near.start().number()..=near.end().number()).map(Hour::from_number);
+        let near = hours.flat_map(|hour| self.of(hour, move |shard| (self.holds)(hour, shard)).map(move |s| (hour, s)));
+        let with_level0 = taken.iter().flat_map(|((hour, _), shards)| shards.iter().map(|shard| (*hour, *shard)));
+        let folders: BTreeSet<(Hour, Shard)> = near.chain(with_level0).collect();
+        let folder = |(hour, shard)| Prefix::Hour(table, ShardDir::One(shard), hour);
+        (folders.len() <= MOST_FOLDERS).then(|| folders.into_iter().map(folder).collect())
     }
 }
 
@@ -211,6 +237,8 @@ pub struct View {
     pub damaged: Vec<Damaged>,
     /// Names under the table's prefix that are none of ours: reported and left alone.
     pub foreign: Vec<String>,
+    /// Blocks of level 0 that are listed, and no part of the scope.
+    pub elsewhere: HashSet<BlockId>,
 }
 
 impl View {
@@ -277,6 +305,7 @@ impl View {
             blocks: self.blocks.iter().filter(|block| hours.contains(&block.key.hour)).cloned().collect(),
             damaged: self.damaged.iter().filter(|damaged| hours.contains(&damaged.key.hour)).cloned().collect(),
             foreign: Vec::new(),
+            elsewhere: self.elsewhere.clone(),
         }
     }
 
@@ -311,7 +340,9 @@ impl View {
         // A block that cannot be read now may be readable again: it is still listed, and stays replaced.
         let damaged: HashSet<BlockId> = self.damaged.iter().map(|damaged| damaged.key.block).collect();
         let inherited = inputs.iter().flat_map(|input| &input.meta.merged_from).copied();
-        let still_there = inherited.filter(|name| listed.contains(name) || damaged.contains(name));
+        let is_there =
+            |name: &BlockId| listed.contains(name) || damaged.contains(name) || self.elsewhere.contains(name);
+        let still_there = inherited.filter(is_there);
         let names: BTreeSet<BlockId> = inputs.iter().map(|input| input.id()).chain(still_there).collect();
         names.into_iter().collect()
     }
@@ -400,6 +431,7 @@ struct Listed {
     blocks: Vec<(BlockKey, Object)>,
     marked: HashSet<BlockId>,
     foreign: Vec<String>,
+    elsewhere: HashSet<BlockId>,
 }
 
 impl Listed {
@@ -409,14 +441,26 @@ impl Listed {
         // level-1 block that was written before, and so on a listing that begins later.
         let level0 = store.list(&Prefix::Shard(table, ShardDir::All)).await?;
         let began = level0.began;
-        let hour = |object: &Object| if let Key::Block(key) = object.key { Some(key.hour) } else { None };
-        let folders = match (&scope.shards, &scope.parts) {
+        let (foreign, of_level0) = (level0.foreign, level0.objects.into_iter().filter_map(of_block));
+        let mut of_level0: Vec<(BlockKey, Object)> = of_level0.filter(|(key, _)| scope.holds(key)).collect();
+        let taken = scope.parts.as_ref().map(|parts| (parts, parts.taken(&of_level0)));
+        let mut elsewhere = HashSet::new();
+        if let Some((parts, taken)) = &taken {
+            let others =
+                |(key, object): &mut (BlockKey, Object)| !taken.contains_key(&(key.hour, parts.slot(object.modified)));
+            elsewhere.extend(of_level0.extract_if(.., others).map(|(key, _)| key.block));
+        }
+        let folders = match (&scope.shards, &taken) {
             (Some(shards), _) => shards.iter().map(|shard| Prefix::Shard(table, ShardDir::One(*shard))).collect(),
-            (None, Some(parts)) => {
-                let hours = level0.objects.iter().filter_map(hour).collect();
-                parts.folders(table, hours).unwrap_or_else(|| vec![Prefix::Table(table)])
-            }
+            (None, Some((parts, taken))) => parts.folders(table, taken).unwrap_or_else(|| vec![Prefix::Table(table)]),
             (None, None) => vec![Prefix::Table(table)],
+        };
+        // Level 1 counts for what is merged there, and for what is merged there from level 0.
+        let of_parts = |hour: Hour, shard: Shard| {
+            taken.as_ref().is_none_or(|(parts, taken)| {
+                let from_level0 = || taken.iter().any(|((of, _), shards)| *of == hour && shards.contains(&shard));
+                (parts.holds)(hour, shard) || from_level0()
+            })
         };
         let level1 = stream::iter(folders).map(|folder| {
             let store = store.clone();
@@ -425,22 +469,17 @@ impl Listed {
         let level1: Vec<Listing> = level1.buffered(FOOTERS_AT_A_TIME).try_collect().await?;
         let marked = store.list(&Prefix::BadBlocks).await?.objects.into_iter();
         let marked = marked.filter_map(|object| if let Key::BadBlock(block) = object.key { Some(block) } else { None });
-        let mut listed = Self { began, blocks: Vec::new(), marked: marked.collect(), foreign: level0.foreign };
-        let level1 = level1.into_iter().flat_map(|listing| {
+        let mut listed = Self { began, blocks: Vec::new(), marked: marked.collect(), foreign, elsewhere };
+        for listing in level1 {
             listed.foreign.extend(listing.foreign);
-            // The whole table's listing has level 0 once more, from too late.
-            listing
-                .objects
-                .into_iter()
-                .filter(|object| !matches!(object.key, Key::Block(key) if key.dir == ShardDir::All))
-        });
-        for object in level1.collect::<Vec<_>>().into_iter().chain(level0.objects) {
-            if let Key::Block(key) = object.key
-                && scope.holds(&key)
-            {
-                listed.blocks.push((key, object));
-            }
+            let wanted = |(key, _): &(BlockKey, Object)| match key.dir {
+                // The whole table's listing has level 0 once more, from too late.
+                ShardDir::All => false,
+                ShardDir::One(shard) => scope.holds(key) && of_parts(key.hour, shard),
+            };
+            listed.blocks.extend(listing.objects.into_iter().filter_map(of_block).filter(wanted));
         }
+        listed.blocks.append(&mut of_level0);
         listed.foreign.sort_unstable();
         listed.foreign.dedup();
         if scope.unsettled_only {
@@ -484,7 +523,13 @@ impl Listed {
                 return if is_not_found(&report) { Ok(None) } else { Err(report) };
             }
         };
-        let mut view = View { began: self.began, blocks: Vec::new(), damaged: Vec::new(), foreign: self.foreign };
+        let mut view = View {
+            began: self.began,
+            blocks: Vec::new(),
+            damaged: Vec::new(),
+            foreign: self.foreign,
+            elsewhere: self.elsewhere,
+        };
         for block in read {
             match block {
                 Ok(block) => view.blocks.push(block),
@@ -493,6 +538,10 @@ impl Listed {
         }
         Ok(Some(view))
     }
+}
+
+fn of_block(object: Object) -> Option<(BlockKey, Object)> {
+    if let Key::Block(key) = object.key { Some((key, object)) } else { None }
 }
 
 /// The hours in which a shard has more than one block, or something is level 0.

@@ -24,7 +24,9 @@ const GROUP_BYTES: usize = 64 << 20;
 /// each with its header, its dictionary and its place in the footer) are more than reading a shard by pages.
 pub(crate) const GROUP_LEAST_ROWS: usize = 16 << 10;
 /// Rows of a page: what is read of each column to find one trace.
-const PAGE_ROWS: usize = 8 << 10;
+pub(crate) const PAGE_ROWS: usize = 8 << 10;
+/// Rows of a page of level 0, at least: where a block has rows of many shards it has more pages than that.
+pub(crate) const PAGE_LEAST_ROWS: usize = 1 << 10;
 /// Level 1's zstd level.
 const LEVEL: i32 = 3;
 
@@ -33,8 +35,12 @@ const LEVEL: i32 = 3;
 /// # Errors
 /// If the rows are not of the table's schema.
 pub fn level0(table: Table, rows: &HourRows, rules: u32) -> Result<Bytes> {
-    let properties =
-        shared(table).set_compression(Compression::LZ4_RAW).set_statistics_enabled(EnabledStatistics::None);
+    // A merge reads one shard, and unpacks all pages that have rows of it.
+    let page_rows = (rows.rows.num_rows() / rows.shards.len().max(1)).clamp(PAGE_LEAST_ROWS, PAGE_ROWS);
+    let properties = shared(table)
+        .set_compression(Compression::LZ4_RAW)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_data_page_row_count_limit(page_rows);
     let properties = find_by(table).iter().fold(properties, |properties, name| {
         properties.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Page)
     });
@@ -77,7 +83,8 @@ pub(super) struct Level1 {
 }
 
 impl Level1 {
-    pub fn new(table: Table) -> Result<Self> {
+    /// With row groups of so many rows, at most.
+    pub fn new(table: Table, group_rows: usize) -> Result<Self> {
         let zstd = Compression::ZSTD(ZstdLevel::try_new(LEVEL)?);
         let ascending = |column: i32| SortingColumn { column_idx: column, descending: false, nulls_first: false };
         let descending = |column: i32| SortingColumn { column_idx: column, descending: true, nulls_first: false };
@@ -96,6 +103,7 @@ impl Level1 {
         let trace = ColumnPath::from("trace_id");
         let properties = shared(table)
             .set_compression(zstd)
+            .set_max_row_group_row_count(Some(group_rows))
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_sorting_columns(Some(order))
             .set_column_bloom_filter_enabled(trace.clone(), true)
@@ -103,7 +111,7 @@ impl Level1 {
             // All together, so that those that matter are one request.
             .set_bloom_filter_position(BloomFilterPosition::End)
             // The most there can be: the filter is folded to what it holds when the row group ends.
-            .set_column_bloom_filter_max_ndv(trace, GROUP_ROWS as u64);
+            .set_column_bloom_filter_max_ndv(trace, group_rows as u64);
         let properties = find_by(table).iter().chain(&["start"]).fold(properties, |properties, name| {
             properties.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Page)
         });

@@ -1,26 +1,31 @@
 //! level 0 → level 1, played.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use super::MERGED_A_CPU_SECOND;
-use super::farm::{Coming, EARLY, Farm};
-use super::world::{World, merged_bytes};
+use super::farm::{Coming, Farm};
+use super::world::{ROW_BYTES, World, merged_bytes};
 use crate::farm::slice;
 use crate::farm::worker::HOURLY;
 use crate::model::{BlockId, Hour, Shard, ShardDir, Table};
+use crate::stage::CLOCKS_DIFFER;
 use crate::stage::compact::{self, FILE_BYTES, Merge};
 use crate::store::Request::{Delete, Get, Head, List, Part, Put};
 use crate::store::Stage;
-use crate::store::layout::BlockKey;
 use crate::store::upload::PART_BYTES;
 use crate::table::block::BlockMeta;
-use crate::table::merge;
+use crate::table::merge::input::{BATCH_LEAST_ROWS, ROW_BYTES as BATCH_ROW_BYTES};
+use crate::table::merge::{self, share::fitting};
 use crate::table::view::{Block, View, unsettled};
-use crate::table::write::{GROUP_LEAST_ROWS, GROUP_ROWS};
+use crate::table::write::{GROUP_LEAST_ROWS, GROUP_ROWS, PAGE_LEAST_ROWS, PAGE_ROWS};
 
 /// A row group's columns in a footer with its page index, in memory: `tests.rs` measures it on the samples, and that a footer
 /// is as small as [`guess_bytes`](crate::table::footer) takes it to be, so that it takes one request.
 pub(super) const GROUP_MEMORY_BYTES: f64 = 42_000.0;
+
+/// Bytes of a row unpacked, by table, of either level: likewise.
+pub(super) const UNPACKED_BYTES: [f64; 2] = [211.9, 33.5];
 
 /// What is read of blocks again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,8 +73,11 @@ impl Known {
         self.indexed.insert(block.id(), 1.0);
     }
 
-    /// How likely the page index of a block is to be read, that is so likely needed.
+    /// How likely the page index of a block is to be read, that is so likely needed. That of level 0 comes with its footer.
     pub fn reads_index(&mut self, block: &Block, needed: f64) -> f64 {
+        if block.is_level0() {
+            return 0.0;
+        }
         let known = self.indexed.entry(block.id()).or_default();
         let reads = needed.min(1.0) * (1.0 - *known);
         *known += reads;
@@ -92,6 +100,44 @@ pub(super) fn footer_bytes(rows: f64) -> f64 {
     GROUP_MEMORY_BYTES * groups(rows, None)
 }
 
+/// What a merge reads of a block.
+#[derive(Clone, Copy)]
+struct Run {
+    rows: f64,
+    /// Bytes of a row, as stored and unpacked.
+    row_bytes: [f64; 2],
+    page_rows: f64,
+    group_rows: f64,
+    level0: bool,
+}
+
+impl Run {
+    fn of(table: Table, rows: f64, level0: bool) -> Self {
+        let level = usize::from(!level0);
+        let row_bytes = [ROW_BYTES[table as usize][level], UNPACKED_BYTES[table as usize]];
+        let page_rows = if level0 { rows.clamp(PAGE_LEAST_ROWS as f64, PAGE_ROWS as f64) } else { PAGE_ROWS as f64 };
+        let group_rows = if level0 { GROUP_LEAST_ROWS } else { GROUP_ROWS } as f64;
+        Self { rows, row_bytes, page_rows: page_rows.min(rows), group_rows, level0 }
+    }
+
+    /// As [`merge::share`] reckons.
+    fn always(&self) -> usize {
+        let groups = (self.rows / self.group_rows).ceil();
+        merge::INPUT_BYTES + (groups * GROUP_MEMORY_BYTES + self.page_rows * self.row_bytes[1]) as usize
+    }
+
+    fn at_least(&self) -> usize {
+        let batch = (BATCH_LEAST_ROWS as f64).min(self.rows) * (self.row_bytes[1] + BATCH_ROW_BYTES as f64);
+        (self.page_rows * self.row_bytes[0] + batch) as usize
+    }
+
+    /// How many times bytes are asked for, so many at a time: a window of pages is one request.
+    fn windows(&self, memory_bytes: f64) -> f64 {
+        let window = (memory_bytes / 2.0 / self.row_bytes[0]).max(self.page_rows).max(1.0);
+        (self.rows / self.group_rows).ceil() * (self.group_rows.min(self.rows) / window).ceil()
+    }
+}
+
 impl Farm {
     /// Whether something was merged or deleted, and how long it took.
     pub(super) fn compact(&mut self, rank: usize) -> (bool, f64) {
@@ -110,41 +156,64 @@ impl Farm {
             self.world.delete(table, &gone);
             self.ask(Stage::Compact, Delete, (before - self.world.stored(table).1) / self.scenario.gang());
         }
-        let longest = if self.near().any(|(hour, shard)| self.is_dealt(rank, hour, shard)) {
-            compact::plan::OPEN_EVERY
-        } else {
-            compact::ELSEWHERE_EVERY
-        };
-        let next = plan.next.map_or(u64::MAX, |next| next.as_second() as u64);
+        let longest = self.longest(rank);
+        let next = plan.next.map_or(u64::MAX, |next| next.as_second() as u64 + CLOCKS_DIFFER.as_secs());
         self.workers[rank].rests.insert(Stage::Compact, next.min(second + longest.as_secs()).max(second + 1));
-        let lists = self.so_far()[0] - asked[0];
-        let (mut seconds, mut merged) = (self.took(asked), false);
-        for merge in plan.merges.iter().filter(|merge| self.is_dealt(rank, merge.hour, merge.shard)).collect::<Vec<_>>()
-        {
+        // So many merges at a time, as real ones have cores.
+        let mut lanes = vec![self.took(asked); self.lanes()];
+        let mut merged = false;
+        for merge in &plan.merges {
+            let Some(lane) = (0..lanes.len()).min_by(|a, b| lanes[*a].total_cmp(&lanes[*b])) else { break };
             // What is left has its turn in a later round.
-            if seconds > compact::ROUND_LASTS.as_secs_f64() {
+            if lanes[lane] > compact::ROUND_LASTS.as_secs_f64() {
                 self.workers[rank].rests.remove(&Stage::Compact);
                 break;
             }
-            if self.begun.insert((merge.table, merge.shard, merge.hour)) {
-                seconds += self.merge(rank, merge, seconds);
+            let inputs = merge.inputs.iter().map(|block| (merge.shard, *block));
+            if inputs.clone().all(|input| !self.begun.contains(&input)) {
+                self.begun.extend(inputs);
+                lanes[lane] += self.merge(rank, merge, lanes[lane]);
                 merged = true;
             }
         }
-        let did = merged || !gone.is_empty();
-        self.ask(Stage::Compact, List, if did { EARLY[1] * lists } else { 0.0 });
-        (did, seconds)
+        let seconds = lanes.into_iter().fold(0.0, f64::max);
+        (merged || !gone.is_empty(), seconds)
     }
 
-    /// Whether a part of the blocks is this worker's, and whether an hour is.
-    fn is_dealt(&self, rank: usize, hour: Hour, shard: Shard) -> bool {
-        let position = i64::from(hour.number()) * i64::from(shard.count()) + i64::from(shard.index());
+    /// As real ones merge at a time.
+    fn lanes(&self) -> usize {
+        self.scenario.cores.min(4)
+    }
+
+    /// Whether a part of the blocks is this worker's (or what was written to level 0 in a slot), and whether an hour is.
+    fn is_dealt(&self, rank: usize, time: i64, shard: Shard) -> bool {
+        let position = time * i64::from(shard.count()) + i64::from(shard.index());
         slice::deal(position as u64, self.workers.len()) == rank
     }
 
     fn is_my_hour(&self, rank: usize, hour: Hour) -> bool {
         let first = Shard::all(self.scenario.played_shards().0).next();
-        first.is_some_and(|first| self.is_dealt(rank, hour, first))
+        first.is_some_and(|first| self.is_dealt(rank, hour.number().into(), first))
+    }
+
+    /// Whether of a block something is to be merged by this worker.
+    fn is_mine(&self, rank: usize, shard: Shard, block: &Block) -> bool {
+        let hour = block.key.hour;
+        let by_slot = block.is_level0() && self.scenario.instances > 1 && self.world.now() < compact::dealt_until(hour);
+        let time = if by_slot { compact::slot_of(block.modified) } else { hour.number().into() };
+        self.is_dealt(rank, time, shard)
+    }
+
+    /// In how long there may be something that is not on a listing of now.
+    fn longest(&self, rank: usize) -> Duration {
+        if self.scenario.instances == 1 {
+            return compact::plan::OPEN_EVERY;
+        }
+        let (now, shards) = (self.world.now(), self.scenario.played_shards().0);
+        let slot = compact::next_slot(now, |slot| Shard::all(shards).any(|shard| self.is_dealt(rank, slot, shard)));
+        let deletes = (-2..=1).any(|hours| self.is_my_hour(rank, Hour::of(now).plus(hours)));
+        let deletes = deletes.then_some(compact::plan::OPEN_EVERY);
+        slot.into_iter().chain(deletes).fold(compact::ELSEWHERE_EVERY, Duration::min)
     }
 
     /// The parts of the hours that change.
@@ -153,13 +222,29 @@ impl Farm {
         (-2..=1).flat_map(move |hours| Shard::all(shards).map(move |shard| (open.plus(hours), shard)))
     }
 
-    /// Whether a worker that looks for merges sees a block: of a part that is its own, or in an hour that is.
-    fn is_seen(&self, rank: usize, block: &Block) -> bool {
-        let is_mine = |shard| self.is_my_hour(rank, block.key.hour) || self.is_dealt(rank, block.key.hour, shard);
+    /// Whether a worker that looks for merges sees a block: of a part that is its own, or in an hour that is; of level 1 also
+    /// where it merges what is of level 0.
+    fn is_seen(&self, rank: usize, block: &Block, folders: &HashSet<(Hour, Shard)>) -> bool {
+        let hour = block.key.hour;
         match block.key.dir {
-            ShardDir::All => Shard::all(self.scenario.played_shards().0).any(is_mine),
-            ShardDir::One(shard) => is_mine(shard),
+            _ if self.is_my_hour(rank, hour) => true,
+            ShardDir::All => Shard::all(self.scenario.played_shards().0).any(|shard| self.is_mine(rank, shard, block)),
+            ShardDir::One(shard) => self.is_mine(rank, shard, block) || folders.contains(&(hour, shard)),
         }
+    }
+
+    /// The folders of level 1 that it lists: of its parts of the hours that change, and where it merges what is of level 0.
+    fn folders(&self, rank: usize, table: Table) -> HashSet<(Hour, Shard)> {
+        let runs = |(hour, shard): &(Hour, Shard)| {
+            self.is_my_hour(rank, *hour) || self.is_dealt(rank, hour.number().into(), *shard)
+        };
+        let level0 = self.world.view(table).blocks.iter().filter(|block| block.is_level0());
+        let slots: HashMap<(Hour, i64), &Block> =
+            level0.map(|block| ((block.key.hour, compact::slot_of(block.modified)), block)).collect();
+        let shards = || Shard::all(self.scenario.played_shards().0);
+        let taken = slots.into_values().flat_map(|block| shards().map(move |shard| (block, shard)));
+        let taken = taken.filter(|(block, shard)| self.is_mine(rank, *shard, block));
+        self.near().filter(runs).chain(taken.map(|(block, shard)| (block.key.hour, shard))).collect()
     }
 
     fn plan(&self, rank: usize) -> compact::Plan {
@@ -169,8 +254,11 @@ impl Farm {
         let mut plan = compact::Plan::default();
         for table in Table::BOTH {
             let all = self.world.view(table);
-            let blocks = all.blocks.iter().filter(|block| self.is_seen(rank, block)).cloned().collect();
-            plan.add(table, &View { began: all.began, blocks, damaged: Vec::new(), foreign: Vec::new() }, &facts);
+            let folders = self.folders(rank, table);
+            let blocks = all.blocks.iter().filter(|block| self.is_seen(rank, block, &folders)).cloned().collect();
+            let elsewhere = all.blocks.iter().filter(|block| block.is_level0()).map(Block::id).collect();
+            let view = View { began: all.began, blocks, damaged: Vec::new(), foreign: Vec::new(), elsewhere };
+            plan.add_some(table, &view, &facts, |shard, block| self.is_mine(rank, shard, block));
         }
         plan
     }
@@ -183,36 +271,47 @@ impl Farm {
         let alike = each / self.scenario.gang();
         let names: HashSet<BlockId> = merge.inputs.iter().copied().collect();
         let view = self.world.view(merge.table).clone();
-        // Rows, bytes and key of each run that is still to be read, in the order in which they are.
-        let mut runs: Vec<(f64, f64, (BlockKey, u64))> = Vec::new();
-        let mut next = 0;
+        let mut runs = Vec::new();
+        let mut footers = Vec::new();
         for block in view.blocks.iter().filter(|block| names.contains(&block.id())) {
-            let many = if block.is_level0() { self.world.stands_for(block) } else { 1.0 };
-            let of_shard = if block.is_level0() { 1.0 / (block.shards().len() as f64 * each) } else { 1.0 };
-            let run = (block.meta.rows as f64 * of_shard, block.size_bytes as f64 * of_shard);
-            let many = many.round() as usize;
-            runs.extend(std::iter::repeat_n((run.0, run.1, (block.key, block.size_bytes)), many));
-            let index = self.workers[rank].known.reads_index(block, 1.0);
-            self.ask(Stage::Compact, Get, index * many as f64 * alike);
+            let (rows, level0) = (block.meta.rows as f64, block.is_level0());
+            let many = if level0 { self.world.stands_for(block) } else { 1.0 };
+            let of_shard = if level0 { rows / (block.shards().len() as f64 * each) } else { rows };
+            footers.push((
+                many,
+                GROUP_MEMORY_BYTES * groups(rows, level0.then(|| block.shards().len() as f64 * each)),
+                block,
+            ));
+            runs.extend(std::iter::repeat_n(Run::of(merge.table, of_shard, level0), many.round() as usize));
         }
-        let memory = self.scenario.memory_bytes / self.scenario.cores.min(4);
+        // The smallest first.
+        runs.sort_by_key(|run| (!run.level0, run.rows as u64));
+        let in_memory = footers.iter().map(|(many, bytes, _)| many * bytes).sum();
+        for (many, _, block) in footers {
+            let known = &mut self.workers[rank].known;
+            let read = if known.holds(in_memory) { known.reads_index(block, 1.0) } else { 1.0 };
+            self.ask(Stage::Compact, Get, read * many * alike);
+        }
+        let memory = self.scenario.memory_bytes / self.lanes();
         let room = memory.saturating_sub(merge::OUTPUT_BYTES);
-        let keys = |runs: &[(f64, f64, (BlockKey, u64))]| runs.iter().map(|(.., key)| *key).collect::<Vec<_>>();
         let mut rows_read = 0.0;
+        let mut left = runs.as_slice();
+        let mut passed: Vec<Run> = Vec::new();
         loop {
-            // No more can fit than take their least.
-            let some = &runs[next..runs.len().min(next + 2_000)];
-            let fitting = merge::fitting(&keys(some), room).max(1);
-            // A window of pages that fits into half of an input's memory is one request.
-            let window = (room.max(memory / 2) / fitting / 2) as f64;
-            let now = &runs[next..next + fitting];
-            let windows: f64 = now.iter().map(|(_, bytes, _)| (bytes / window).ceil().max(1.0)).sum();
-            let (rows, first) = (now.iter().map(|(rows, ..)| rows).sum::<f64>(), now[0].2.0);
+            let count = left.len() + passed.len();
+            let fits = fitting(left.iter().chain(&passed).map(|run| run.always() + run.at_least()), room).min(count);
+            let taken = if fits == count { count } else { merge::of_pass(fits, count - fits) };
+            let now: Vec<Run> = left.iter().chain(&passed).take(taken).copied().collect();
+            passed.drain(..taken.saturating_sub(left.len()));
+            left = &left[taken.min(left.len())..];
+            let always: f64 = now.iter().map(|run| run.always() as f64).sum();
+            let each = (room.max(memory / 2) as f64 - always).max(0.0) / taken as f64;
+            let windows: f64 = now.iter().map(|run| run.windows(each)).sum();
+            let rows = now.iter().map(|run| run.rows).sum::<f64>();
             self.ask(Stage::Compact, Get, windows * alike);
             let bytes = merged_bytes(merge.table, rows);
             rows_read += rows;
-            next += fitting;
-            if next == runs.len() {
+            if taken == count {
                 self.upload(bytes.min(FILE_BYTES), bytes.div_ceil(FILE_BYTES).max(1) as f64 * alike);
                 let took = self.took(asked) + rows_read / MERGED_A_CPU_SECOND;
                 let done = Coming::Level1 { merge: merge.clone(), rows };
@@ -221,7 +320,9 @@ impl Farm {
             }
             // Too many for the memory: some of them first, into a block that stands for them.
             self.upload(bytes, alike);
-            runs.push((rows, bytes as f64, (first, bytes)));
+            // Its footer is read, too.
+            self.ask(Stage::Compact, Get, alike);
+            passed.push(Run { rows, group_rows: merge::PASS_GROUP_ROWS as f64, ..Run::of(merge.table, rows, false) });
         }
     }
 
@@ -244,18 +345,14 @@ impl Farm {
         let merges = stage == Stage::Compact;
         let few =
             merges && self.scenario.instances > 1 && self.world.second - self.workers[rank].whole < HOURLY.as_secs();
+        let folders = if merges { self.folders(rank, table) } else { HashSet::new() };
         let level1 = match few {
-            // A folder for each part.
-            true => {
-                let is_mine =
-                    |(hour, shard): &(Hour, Shard)| self.is_my_hour(rank, *hour) || self.is_dealt(rank, *hour, *shard);
-                self.near().filter(is_mine).count() as f64
-            }
+            true => folders.len() as f64,
             false => World::pages(self.world.stored(table).1),
         };
         let hours = merges.then(|| unsettled(view.blocks.iter().map(|block| &block.key)));
         let is_shown = |block: &&Block| {
-            hours.as_ref().is_none_or(|hours| hours.contains(&block.key.hour) && self.is_seen(rank, block))
+            hours.as_ref().is_none_or(|hours| hours.contains(&block.key.hour) && self.is_seen(rank, block, &folders))
         };
         let shown: Vec<&Block> = view.blocks.iter().filter(is_shown).collect();
         // Of level 1 a gang's workers have a part each.

@@ -13,8 +13,9 @@ use crate::farm::heartbeat::PERIOD;
 use crate::farm::slice;
 use crate::farm::strikes::AHEAD;
 use crate::farm::worker::{HOURLY, LOOK_EVERY, PEERS_EVERY, SETTINGS_EVERY};
-use crate::model::{Hour, Shard, Table};
+use crate::model::{BlockId, Hour, Shard, Table};
 use crate::query::AT_A_TIME;
+use crate::stage::CLOCKS_DIFFER;
 use crate::stage::compact::Merge;
 use crate::stage::expire::plan::AHEAD as PINNED_AHEAD;
 use crate::stage::index;
@@ -22,13 +23,10 @@ use crate::stage::pace::Pace;
 use crate::stage::publish::chunk::Chunk;
 use crate::store::Request::{self, Delete, Get, Head, List, Put};
 use crate::store::{Counts, Key, Object, Stage, Tally};
+use crate::table::block::BlockMeta;
 
 /// What a span takes in memory in a batch: `tests.rs` measures it on the samples.
 pub(super) const MEMORY_BYTES: f64 = 629.0;
-
-/// How many of the looks that wait until something is due come a moment too early and are made again, because a worker
-/// knows the store's time no better: observed in `tests/simulate.rs`, of the inbox and of blocks.
-pub(super) const EARLY: [f64; 2] = [0.5, 0.2];
 
 /// A farm at work.
 pub(super) struct Farm {
@@ -45,7 +43,7 @@ pub(super) struct Farm {
     /// What will be written when its time has come.
     pub coming: BTreeMap<u64, Vec<Coming>>,
     /// What is being merged.
-    pub begun: HashSet<(Table, Shard, Hour)>,
+    pub begun: HashSet<(Shard, BlockId)>,
     /// Who is next, and when.
     turns: BinaryHeap<Reverse<(u64, usize)>>,
     /// The longest round or item of each stage, in seconds.
@@ -78,6 +76,8 @@ pub(super) struct Worker {
     /// How many handlers it published together last.
     pub chunk: Chunk,
     hands_read: u64,
+    /// Until when it has objects of the inbox in hand.
+    holds_until: u64,
     pause: Duration,
     /// The stage that comes next, when its cycle began, and whether one of it did something.
     next: Stage,
@@ -105,6 +105,7 @@ impl Farm {
             looked: HashMap::new(),
             chunk: Chunk::first(scenario.memory_bytes),
             hands_read: 0,
+            holds_until: 0,
             pause: Pace::default().shortest_pause,
             next: Stage::Index,
             cycle_began: second,
@@ -206,7 +207,9 @@ impl Farm {
         match coming {
             Coming::Level0 { table, hour, rows, seconds } => self.world.write_level0(table, hour, rows, seconds),
             Coming::Level1 { merge, rows } => {
-                self.begun.remove(&(merge.table, merge.shard, merge.hour));
+                for input in &merge.inputs {
+                    self.begun.remove(&(merge.shard, *input));
+                }
                 self.world.write_level1(merge.table, merge.shard, merge.hour, rows, merge.merged_from);
             }
         }
@@ -319,7 +322,7 @@ impl Farm {
         let (age, half) = (facts.batch_age.as_secs(), Pace::default().longest_pause.as_secs());
         let again = if mine.is_empty() { age } else { age.min(half * (real as u64 / 1000 + 1)) };
         let next = plan.next.into_iter().chain(late_at.filter(|late_at| *late_at > facts.now)).min();
-        let next = next.map_or(u64::MAX, |next| next.as_second() as u64);
+        let next = next.map_or(u64::MAX, |next| next.as_second() as u64 + CLOCKS_DIFFER.as_secs());
         self.workers[rank].rests.insert(Stage::Index, next.min(self.world.second + again));
         // Those that have settled stand before those that have not.
         let due = plan.objects.len();
@@ -327,7 +330,7 @@ impl Farm {
             return (false, self.took(asked));
         }
         // Strikes, what peers have in hand, and what is to be forgotten.
-        self.ask(Stage::Index, List, 2.0 + EARLY[0] * (self.so_far()[0] - asked[0]));
+        self.ask(Stage::Index, List, 2.0);
         self.look_at_hands(rank);
         let batch_rows = (index::batch_bytes(settings, scenario.memory_bytes) as f64 / PROTO_BYTES)
             .min(index::rows_bytes(scenario.memory_bytes) as f64 / MEMORY_BYTES);
@@ -354,6 +357,7 @@ impl Farm {
             self.ask(Stage::Index, request, done as f64);
         }
         self.world.inbox.drain(mine.start..mine.start + done);
+        self.workers[rank].holds_until = self.after(seconds + self.took(asked));
         if done < due {
             self.workers[rank].rests.remove(&Stage::Index);
         }
@@ -367,7 +371,11 @@ impl Farm {
             let second = self.world.second;
             let since = second - std::mem::replace(&mut self.workers[rank].hands_read, second).min(second);
             self.ask(Stage::Index, List, World::pages(peers));
-            self.ask(Stage::Index, Get, (peers - 1.0) * (since as f64 / PERIOD.as_secs_f64()).min(1.0));
+            // Of those whose hands are empty nothing is read.
+            let others = self.workers.iter().enumerate().filter(|(other, _)| *other != rank);
+            let full = others.filter(|(_, other)| other.holds_until > second).count() as f64;
+            let full = full * (peers - 1.0) / (self.workers.len() as f64 - 1.0).max(1.0);
+            self.ask(Stage::Index, Get, full * (since as f64 / PERIOD.as_secs_f64()).min(1.0));
         }
     }
 
@@ -388,7 +396,20 @@ impl Farm {
         // The dead, and their strikes; tombstones.
         self.ask(Stage::Farm, List, World::pages(self.scenario.instances as f64) + 1.0);
         self.ask(Stage::Compact, List, 1.0);
-        self.list_blocks(rank, Stage::Expire, Table::Entries);
+        let pages = World::pages(self.world.level0(Table::Entries)) + World::pages(self.world.stored(Table::Entries).1);
+        self.ask(Stage::Expire, List, pages + 1.0);
+        // Footers of the hours that are near, which are forgotten until the next round where there are many.
+        let (counted, ..) = self.world.counted(Table::Entries);
+        let hours = (self.scenario.settings.keep_for.last().0.as_secs() / 3600) as f64;
+        let of_hour = counted / hours;
+        let is_known = self.workers[rank].known.holds(counted * size_of::<BlockMeta>() as f64);
+        let near = if is_known { of_hour } else { of_hour * (PINNED_AHEAD.as_hours() as f64 + 2.0) };
+        self.ask(Stage::Expire, Get, near);
+        // An hour becomes near and another goes: for each shard somebody asks for the newest traces of all hours.
+        let items = if counted > 0.0 { 2.0 * f64::from(self.scenario.shards()) } else { 0.0 };
+        let items = items / self.scenario.instances as f64;
+        self.ask(Stage::Expire, List, items.min(1.0) * (pages + 2.0));
+        self.ask(Stage::Expire, Get, items * counted / f64::from(self.scenario.shards()) * 2.0);
         // What is past, whether anything was pinned; the inbox; terms; the pins and their sweep. Each hour and shard is
         // pinned once, and then read by everybody until it is past.
         let tables = Table::BOTH.map(|table| World::pages(self.world.stored(table).1)).iter().sum::<f64>();

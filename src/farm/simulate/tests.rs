@@ -68,6 +68,15 @@ async fn what_is_reckoned_with_is_what_the_samples_come_to() {
             let bytes = row_bytes(&view, |block| block.is_level0() == (level == 0) && block.meta.rows > 1_000);
             measured.push((names[level], bytes, known[level]));
         }
+        for level in 0..2 {
+            let of_level = view.blocks.iter().filter(|block| block.is_level0() == (level == 0));
+            let largest = of_level.max_by_key(|block| block.meta.rows).unwrap();
+            let (body, _) = at.desk.store.get(&Key::Block(largest.key)).await.unwrap();
+            let parquet = ParquetMetaDataReader::new().parse_and_finish(&body).unwrap();
+            let unpacked: i64 = parquet.row_groups().iter().map(|group| group.total_byte_size()).sum();
+            let unpacked = unpacked as f64 / largest.meta.rows as f64;
+            measured.push(("a row unpacked", unpacked, compact::UNPACKED_BYTES[table as usize]));
+        }
         let largest = view.blocks.iter().filter(|block| !block.is_level0()).max_by_key(|b| b.meta.rows).unwrap();
         let (body, _) = at.desk.store.get(&Key::Block(largest.key)).await.unwrap();
         let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);

@@ -47,7 +47,13 @@ pub(super) struct World {
 
 impl World {
     pub fn new(scenario: Rc<Scenario>, second: u64, grown: bool) -> Self {
-        let empty = || View { began: time(second), blocks: Vec::new(), damaged: Vec::new(), foreign: Vec::new() };
+        let empty = || View {
+            began: time(second),
+            blocks: Vec::new(),
+            damaged: Vec::new(),
+            foreign: Vec::new(),
+            elsewhere: HashSet::new(),
+        };
         // The first object comes with the first second: workers fall into one rhythm or another by what they find first.
         let collected = 1.0 + 1e-9 - (scenario.objects_per_second / scenario.gang()).min(1.0);
         let hours = (scenario.settings.keep_for.last().0.as_secs() / 3600) as i32;

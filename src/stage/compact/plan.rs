@@ -18,7 +18,7 @@ use crate::table::view::{Block, View, has_stood, is_one_run, runs};
 pub(crate) const OPEN_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// An hour is merged into one run when it has been over for this long: the spans of its last requests have come.
-const CLOSED_AFTER: Duration = Duration::from_secs(15 * 60);
+pub(crate) const CLOSED_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What comes later still waits until there are so many …
 const STRAGGLERS: usize = 4;
@@ -118,8 +118,13 @@ impl Plan {
     /// Adds what is to be done to the blocks of `table` on `view` (only hours with more than one block a shard need to
     /// be on it, and those of [`Facts::forced`]).
     pub fn add(&mut self, table: Table, view: &View, facts: &Facts) {
+        self.add_some(table, view, facts, |_, _| true);
+    }
+
+    /// [`Plan::add`], but of merges only those of blocks that are `mine` for a shard.
+    pub(crate) fn add_some(&mut self, table: Table, view: &View, facts: &Facts, mine: impl Fn(Shard, &Block) -> bool) {
         let newer = view.newer_hours();
-        let by_shard: BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> = pending(view);
+        let by_shard: BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> = pending(view, mine);
         for (shard, hours) in by_shard {
             for (hour, blocks) in hours {
                 let forced = facts.forced.contains(&(table, hour, shard));
@@ -151,14 +156,14 @@ impl Plan {
 
 /// In how many shards and hours of `view` there is something to merge, now or once it is due.
 pub fn waiting(view: &View, facts: &Facts) -> u64 {
-    let parts = pending(view).into_values().flatten().filter(|(hour, _)| !facts.is_past(*hour));
+    let parts = pending(view, |_, _| true).into_values().flatten().filter(|(hour, _)| !facts.is_past(*hour));
     parts.filter(|(hour, blocks)| !is_one_run(&mergeable(blocks.clone(), *hour, facts.now))).count() as u64
 }
 
 /// The blocks to look at, by shard and hour.
-fn pending(view: &View) -> BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> {
+fn pending(view: &View, mine: impl Fn(Shard, &Block) -> bool) -> BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> {
     let mut by_shard: BTreeMap<Shard, BTreeMap<Hour, Vec<&Block>>> = BTreeMap::new();
-    for (shard, block) in view.pending_parts() {
+    for (shard, block) in view.pending_parts().into_iter().filter(|(shard, block)| mine(*shard, block)) {
         by_shard.entry(shard).or_default().entry(block.key.hour).or_default().push(block);
     }
     by_shard

@@ -25,9 +25,10 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     let mut done = StageReport::default();
     let horizon = times.horizon(desk);
     let fence = Fence::begin(desk);
-    // All hours: the newest of a handler are told by all of its entries, wherever they stand. A block that appears after
-    // this listing only brings newer traces or stragglers of its own, and its name will not be on the document.
-    let view = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
+    // A block that appears after this listing only brings newer traces or stragglers of its own, and its name will not be
+    // on the document.
+    let near = Scope::all(Table::Entries, desk.grace).within(Hour::EPOCH..=horizon.last_near());
+    let view = desk.view(&near).await?;
     let listed: Vec<Listed> = view.blocks.iter().map(Into::into).collect();
     let terms = covered::terms(desk).await?;
     let covered = covered::read(&desk.store, &terms, |hour| horizon.is_near(hour)).await?;
@@ -51,7 +52,7 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     }
     let pins = Pins::all(&desk.store).await?;
     let elsewhere = pins.by_trace();
-    let newest = Candidates::read(desk, times, &view, &hours).await.context("find the newest traces of handlers")?;
+    let newest = Candidates::read(desk, &horizon, &view, &hours).await.context("find the newest traces of handlers")?;
     let work =
         Work { desk, fence: &fence, listed: &listed, covered: &covered, terms: &terms, horizon, elsewhere, newest };
     round.monitor.begin(crate::store::Stage::Expire, hours.len() as u64, 0);
@@ -272,20 +273,31 @@ struct Candidates {
 
 impl Candidates {
     /// For each of `hours` and its shards: the traces with entries in it that are among the newest of their handler, all
-    /// hours counted.
-    async fn read(desk: &Desk, times: &Times, view: &View, hours: &BTreeMap<Hour, BTreeSet<Shard>>) -> Result<Self> {
+    /// hours counted. `near` are the blocks of these hours.
+    async fn read(
+        desk: &Desk,
+        horizon: &Horizon<'_>,
+        near: &View,
+        hours: &BTreeMap<Hour, BTreeSet<Shard>>,
+    ) -> Result<Self> {
         let forgotten = forgotten(&desk.store).await?;
         let stays = |handler: &HandlerId, time_ns: i64, trace: TraceId| {
-            !forgotten.contains(&trace) && !pins::sweep::is_over(desk, times.now, handler, time_ns)
+            !forgotten.contains(&trace) && !pins::sweep::is_over(desk, horizon.now, handler, time_ns)
         };
-        let mut here = Newest::of_hours(&desk.blocks, view, hours).await?;
+        let mut here = Newest::of_hours(&desk.blocks, near, hours).await?;
         let handlers: BTreeSet<HandlerId> = here.handlers().cloned().collect();
-        let everywhere = Newest::of_handlers(&desk.blocks, view, &handlers).await?;
+        // The newest of a handler are told by its entries of all hours. What is not known of them only pins a trace more,
+        // which the sweep takes away: a shard that the settings do not tell of, or what is so new that it has not been
+        // merged. Listed later than `near`: what has been replaced since is in what replaced it.
+        let counts: BTreeSet<u16> = desk.settings.shards.changes().iter().map(|change| change.value).collect();
+        let shards = handlers.iter().flat_map(|handler| counts.iter().map(|count| Shard::of_handler(handler, *count)));
+        let later = Scope::all(Table::Entries, desk.grace).of_shards(shards).merged_after(horizon.last_near());
+        let everywhere = Newest::of_handlers(&desk.blocks, &desk.view(&later).await?, &handlers).await?;
         let mut wanted: BTreeMap<Hour, Vec<(Shard, Wanted)>> = BTreeMap::new();
         for handler in &handlers {
             let keep = newest::keep_last(&desk.settings, &desk.catalogue.1, handler);
             let newest = everywhere.newest(handler, keep, |time_ns, trace| stays(handler, time_ns, trace));
-            here.read_rows(&desk.blocks, view, handler, &newest).await?;
+            here.read_rows(&desk.blocks, near, handler, &newest).await?;
             for (hour, shard, entries) in here.in_hours(handler) {
                 let mut windows: BTreeMap<TraceId, Window> = BTreeMap::new();
                 for entry in entries {

@@ -69,6 +69,15 @@ impl Horizon<'_> {
         hour == Hour::EPOCH || pinned_from(self.settings, hour) <= self.reach()
     }
 
+    /// The last hour that is near: nothing later need be looked at.
+    pub fn last_near(&self) -> Hour {
+        let mut hour = Hour::of(self.reach());
+        while hour > Hour::EPOCH && !self.is_near(hour) {
+            hour = hour.previous();
+        }
+        hour
+    }
+
     /// Whether a block may be deleted as far as time goes: it is past, and older than the grace (somebody may be writing
     /// what belongs to it).
     pub fn may_go(&self, hour: Hour, modified: Timestamp) -> bool {

@@ -26,19 +26,20 @@ pub(super) async fn run(desk: &Desk, round: &Round, times: &Times) -> Result<Sta
     // the first listing belong to spans that are not on it, or that had an entry before; and a document that was read
     // after the entries were listed was completed by a listing of them.
     let spans = super::names(&desk.store, Table::Spans).await?;
-    if !spans.iter().any(|block| horizon.may_go(block.key.hour, block.modified)) {
+    let past =
+        || spans.iter().filter(|block| horizon.may_go(block.key.hour, block.modified)).map(|block| block.key.hour);
+    let (Some(first), Some(last)) = (past().min(), past().max()) else {
         done.add(forget_documents(desk, &fence, &spans, times).await?);
         return Ok(done);
-    }
-    let entries = desk.view(&Scope::all(Table::Entries, desk.grace)).await?;
+    };
+    // What may hold them is of the hour without times, of these, or of their neighbours.
+    let holders = Scope::all(Table::Entries, desk.grace).within(Hour::EPOCH..=last.next());
+    let entries = desk.view(&holders).await?;
     let covered = covered::read(&desk.store, &covered::terms(desk).await?, |hour| horizon.is_near(hour)).await?;
 
     let listed: Vec<Listed> = entries.blocks.iter().map(Into::into).collect();
     // Whether a block is damaged, or of a newer program, is told by its footer; a view of spans reads those.
     // Only of hours that may go: the others are most of a store.
-    let past =
-        || spans.iter().filter(|block| horizon.may_go(block.key.hour, block.modified)).map(|block| block.key.hour);
-    let (Some(first), Some(last)) = (past().min(), past().max()) else { return Ok(done) };
     let view = desk.view(&Scope::all(Table::Spans, desk.grace).within(first..=last)).await?;
     let mut left_alone = view.newer_hours();
     left_alone.extend(entries.newer_hours());

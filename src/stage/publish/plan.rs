@@ -142,6 +142,8 @@ pub fn hash_of<T: std::fmt::Display>(names: impl IntoIterator<Item = T>) -> Stri
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::model::{Hour, ShardDir, Table};
     use crate::store::layout::BlockKey;
@@ -196,7 +198,13 @@ mod tests {
             block(7, false, &[99], 15),
             block(8, false, &[1], 5),
         ];
-        let view = View { began: Timestamp::UNIX_EPOCH, blocks, damaged: Vec::new(), foreign: Vec::new() };
+        let view = View {
+            began: Timestamp::UNIX_EPOCH,
+            blocks,
+            damaged: Vec::new(),
+            foreign: Vec::new(),
+            elsewhere: HashSet::new(),
+        };
         let fresh = |near| {
             let fresh = fresh(&view, Timestamp::from_second(10).unwrap(), near);
             fresh.into_iter().map(Block::id).collect::<Vec<_>>()

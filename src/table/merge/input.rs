@@ -8,21 +8,21 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::gather::{Columns, Dictionaries, Remaps};
+use super::share::{OfGroup, Share};
 use crate::error::Result;
-use crate::model::{Shard, Table};
+use crate::model::Table;
 use crate::table::block::BlockError;
 use crate::table::canonical::Canonical;
 use crate::table::footer::Footer;
 use crate::table::key::KeyColumns;
-use crate::table::read::selected;
 use crate::table::scan::{Scan, Selected, Step};
 
 /// Rows of a batch, at most.
 const BATCH_ROWS: usize = 8 << 10;
 /// Rows of a batch, at least: below that the cost of a batch is more than that of its rows.
-const BATCH_LEAST_ROWS: usize = 128;
+pub(crate) const BATCH_LEAST_ROWS: usize = 128;
 /// What a row takes in memory beside its texts: ids, times, keys, null bits.
-const ROW_BYTES: usize = 200;
+pub(crate) const ROW_BYTES: usize = 200;
 
 /// A row that is an input's next.
 #[derive(Clone)]
@@ -66,17 +66,17 @@ pub(super) enum State {
 }
 
 impl Input {
-    /// The run of `shard`'s rows in a block, read within about `memory_bytes`.
-    pub fn new(table: Table, footer: Arc<Footer>, shard: Shard, memory_bytes: usize) -> Self {
+    /// The run of a shard's rows in a block, with `memory_bytes` for what is read at a time.
+    pub fn new(table: Table, share: Share, memory_bytes: usize) -> Self {
+        let Share { footer, parts } = share;
         let mut windows = Vec::new();
         let mut largest = ROW_BYTES;
-        for (group, ranges) in selected(&footer, footer.words.rows_of(shard)) {
-            let metadata = footer.parquet.row_group(group);
-            let rows = (metadata.num_rows() as usize).max(1);
-            // Half of the memory for compressed pages, half for a decoded batch.
-            let stored = (metadata.compressed_size().max(0) as usize / rows).max(1);
-            largest = largest.max(metadata.total_byte_size().max(0) as usize / rows + ROW_BYTES);
-            let window = (memory_bytes / 2 / stored).max(BATCH_LEAST_ROWS);
+        for (group, ranges) in parts {
+            let of_group = OfGroup::of(&footer, group);
+            // Half of the memory for compressed pages, half for a decoded batch. To read less than a page at a time would
+            // be to read each again and again.
+            largest = largest.max(of_group.unpacked + ROW_BYTES);
+            let window = (memory_bytes / 2 / of_group.stored).max(of_group.page_rows).max(BATCH_LEAST_ROWS);
             for range in ranges {
                 let mut from = range.start;
                 while from < range.end {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::gather::{Dictionaries, Gather};
 use super::input::{Head, Input, State};
+use super::share::Share;
 use super::{MergeSpec, OUTPUT_BYTES};
 use crate::error::Result;
 use crate::model::{Shard, Table, TraceId};
@@ -41,6 +42,7 @@ pub(super) struct Machine {
     /// The row taken last: a copy of it is dropped.
     last: Option<Head>,
     file: File,
+    group_rows: usize,
     /// The file is large enough: it ends with the trace or handler in hand.
     ending: bool,
     rows_out: u64,
@@ -54,8 +56,8 @@ struct File {
 }
 
 impl File {
-    fn new(table: Table) -> Result<Self> {
-        Ok(Self { level1: Level1::new(table)?, digest: Builder::default(), calls: CallsBuilder::default() })
+    fn new(table: Table, group_rows: usize) -> Result<Self> {
+        Ok(Self { level1: Level1::new(table, group_rows)?, digest: Builder::default(), calls: CallsBuilder::default() })
     }
 }
 
@@ -77,10 +79,12 @@ pub(super) struct Need {
 }
 
 impl Machine {
-    pub fn new(spec: &MergeSpec, footers: Vec<Arc<Footer>>) -> Result<Self> {
+    /// Of `inputs` that fit ([`Share::fitting`]); what memory is left is divided among them.
+    pub fn new(spec: &MergeSpec, inputs: Vec<Share>, group_rows: usize) -> Result<Self> {
         let memory = spec.memory_bytes.saturating_sub(OUTPUT_BYTES).max(spec.memory_bytes / 2);
-        let memory = memory / footers.len().max(1);
-        let inputs = footers.into_iter().map(|footer| Input::new(spec.table, footer, spec.shard, memory));
+        let least: usize = inputs.iter().map(|input| input.takes().always).sum();
+        let each = memory.saturating_sub(least) / inputs.len().max(1);
+        let inputs = inputs.into_iter().map(|share| Input::new(spec.table, share, each));
         let inputs: Vec<Input> = inputs.collect();
         Ok(Self {
             table: spec.table,
@@ -95,7 +99,8 @@ impl Machine {
             dictionaries: Dictionaries::new(spec.table),
             gather: Gather::default(),
             last: None,
-            file: File::new(spec.table)?,
+            file: File::new(spec.table, group_rows)?,
+            group_rows,
             ending: false,
             rows_out: 0,
         })
@@ -146,7 +151,7 @@ impl Machine {
 
     /// Ends the file in hand and begins another: what is left of its bytes.
     pub fn end_file(&mut self, mut words: Words) -> Result<Vec<Bytes>> {
-        let File { level1, digest, calls } = std::mem::replace(&mut self.file, File::new(self.table)?);
+        let File { level1, digest, calls } = std::mem::replace(&mut self.file, File::new(self.table, self.group_rows)?);
         self.ending = false;
         words.rows = level1.rows();
         words.shards = vec![(self.shard, words.rows)];

@@ -238,16 +238,44 @@ fn passes_come_to_an_end_however_small_files_are() {
 }
 
 #[test]
-fn as_many_inputs_are_read_at_once_as_memory_holds() {
-    let inputs = |count: usize, size_bytes: u64| {
-        let block = BlockId::new(ulid::Ulid::from_parts(1, 1));
-        let key = BlockKey { table: Table::Spans, dir: ShardDir::All, hour: sample::hour(), block };
-        vec![(key, size_bytes); count]
-    };
-    const MEMORY_BYTES: usize = 192 << 20;
-    assert_eq!(fitting(&inputs(3, 1 << 30), MEMORY_BYTES), 3);
-    assert_eq!(fitting(&inputs(1000, 1 << 30), MEMORY_BYTES), 37, "no more than a page of a large one");
-    assert_eq!(fitting(&inputs(10_000, 1000), MEMORY_BYTES), 938, "footers and readers of small ones");
-    assert_eq!(fitting(&inputs(100, 1000), 0), FEWEST_INPUTS);
-    assert_eq!(fitting(&inputs(0, 0), 0), 0);
+fn a_merge_reads_of_a_block_what_is_of_its_shard() {
+    run(async {
+        let desk = Desk::new().await;
+        let shards = 16;
+        let row = |span: u64| Row { trace: sample::trace(span.into()), ..sample::row(0, span, 1) };
+        let rows: Vec<Row> = (0..40_000).map(row).collect();
+        let many = desk.level0(Table::Spans, &rows, shards).await.unwrap();
+        let few = desk.level0(Table::Spans, &rows[..1000], shards).await.unwrap();
+        let mut found = 0;
+        for shard in Shard::all(shards) {
+            let takes = |(key, size_bytes): (BlockKey, u64)| {
+                let desk = &desk;
+                async move {
+                    let footer = desk.blocks.footer(&key, size_bytes, true).await.unwrap();
+                    let share = Share::of(&footer, shard);
+                    assert!(share.footer.parquet.num_row_groups() <= 1, "a shard's rows lie in one row group");
+                    let rows =
+                        share.parts.iter().flat_map(|(_, ranges)| ranges).map(ExactSizeIterator::len).sum::<usize>();
+                    (share.takes(), rows, footer.parquet.num_row_groups())
+                }
+            };
+            let (of_many, rows, groups) = takes(many).await;
+            let (of_few, ..) = takes(few).await;
+            assert_eq!(groups, 3);
+            found += rows;
+            let all = |takes: share::Takes| takes.always + takes.at_least;
+            assert!(all(of_few) < INPUT_BYTES + (128 << 10), "{of_few:?}");
+            assert!((all(of_few)..INPUT_BYTES + (512 << 10)).contains(&all(of_many)), "{of_many:?}");
+        }
+        assert_eq!(found, rows.len());
+    });
+}
+
+#[test]
+fn a_pass_takes_no_more_than_that_the_rest_fits() {
+    assert_eq!(share::fitting([10; 100].into_iter(), 505), 50);
+    assert_eq!(share::fitting([10; 100].into_iter(), 0), FEWEST_INPUTS);
+    assert_eq!(of_pass(50, 1000), 50);
+    assert_eq!(of_pass(50, 3), 4 + SPARE);
+    assert_eq!(of_pass(FEWEST_INPUTS, 1), FEWEST_INPUTS);
 }

@@ -41,7 +41,7 @@ fn level1(number: u128, of: u16, replaces: &[u128], siblings: &[u128], written: 
 }
 
 fn view(began: i64, blocks: Vec<Block>) -> View {
-    View { began: at(began), blocks, damaged: Vec::new(), foreign: Vec::new() }
+    View { began: at(began), blocks, damaged: Vec::new(), foreign: Vec::new(), elsewhere: HashSet::new() }
 }
 
 fn numbers(blocks: Vec<&Block>) -> Vec<u128> {
@@ -165,6 +165,10 @@ fn what_is_damaged_hides_nothing_and_stays_replaced() {
     });
     assert_eq!(view.merged_from(&[&view.blocks[1]]), [name(1), name(2), name(3)]);
     assert_eq!(view.hours().len(), 1);
+    view.damaged.clear();
+    assert_eq!(view.merged_from(&[&view.blocks[1]]), [name(1), name(3)]);
+    view.elsewhere.insert(name(2));
+    assert_eq!(view.merged_from(&[&view.blocks[1]]), [name(1), name(2), name(3)], "others merge it, and it is there");
 }
 
 /// Scenario `reader-siblings`: the reader is between two pages when a merge of two files lands, the first on the page
@@ -198,7 +202,8 @@ fn settled_hours_need_no_footers() {
         key(7, ShardDir::All, 3),
     ];
     let blocks = blocks.into_iter().map(|key| (key, object(key))).collect();
-    let mut listed = Listed { began: at(0), blocks, marked: HashSet::new(), foreign: Vec::new() };
+    let mut listed =
+        Listed { began: at(0), blocks, marked: HashSet::new(), foreign: Vec::new(), elsewhere: HashSet::new() };
     listed.drop_settled();
     let left: Vec<BlockId> = listed.blocks.iter().map(|(key, _)| key.block).collect();
     assert_eq!(left, [3, 4, 5, 6, 7].map(name));

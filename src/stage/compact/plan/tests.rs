@@ -52,7 +52,13 @@ fn facts(now: i64) -> Facts {
 }
 
 fn plan(blocks: &[Block], facts: &Facts) -> Plan {
-    let view = View { began: facts.now, blocks: blocks.to_vec(), damaged: Vec::new(), foreign: Vec::new() };
+    let view = View {
+        began: facts.now,
+        blocks: blocks.to_vec(),
+        damaged: Vec::new(),
+        foreign: Vec::new(),
+        elsewhere: HashSet::new(),
+    };
     let mut plan = Plan::default();
     plan.add(Table::Spans, &view, facts);
     assert!(plan.next.is_none_or(|next| next > facts.now), "what is not due will be");
