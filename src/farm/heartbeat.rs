@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::intent::Intent;
 use super::record::{Record, Vitals};
 use crate::clock::Clock;
 use crate::error::{Mistake, Result, ResultExt, bail, report, store_kind, told};
@@ -107,6 +109,9 @@ pub struct Heartbeat {
     /// Whether it is one that killed a worker before, alone.
     #[serde(default)]
     pub alone: bool,
+    /// What it is about to write of the batch in hand, or has written. One that cannot be read is none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
+    pub intent: Option<Intent>,
     /// Whether it may run the store's `publish_command`.
     #[serde(default)]
     pub publish_command: bool,
@@ -118,9 +123,9 @@ pub struct Heartbeat {
     pub vitals: Option<Vitals>,
 }
 
-fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vitals>, D::Error> {
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(Vitals::deserialize(value).ok())
+    Ok(T::deserialize(value).ok())
 }
 
 /// A heartbeat with nothing in hand is a multiple of so many bytes long, and no other is. So a listing tells whose hands are
@@ -189,6 +194,7 @@ impl Heart {
             started: clock.wall(),
             in_hand: Vec::new(),
             alone: false,
+            intent: None,
             publish_command: false,
             period_seconds: PERIOD.as_secs(),
             vitals: None,
@@ -218,10 +224,17 @@ impl Heart {
         Key::Heartbeat(says.name.clone(), says.boot)
     }
 
-    /// Names the inbox objects in hand, from the next [`Heart::beat`] on; whether it is one suspect, `alone`.
+    /// Names the inbox objects in hand, from the next [`Heart::beat`] on; whether it is one suspect, `alone`. Nothing is to
+    /// be written of them yet.
     pub fn hold(&self, in_hand: Vec<String>, alone: bool) {
         let mut says = self.lock();
-        (says.in_hand, says.alone) = (in_hand, alone);
+        (says.in_hand, says.alone, says.intent) = (in_hand, alone, None);
+    }
+
+    /// Says what is about to be written of what is in hand, from the next [`Heart::beat`] on, until something else is held.
+    pub fn intend(&self, intent: Intent) {
+        let mut says = self.lock();
+        (says.alone, says.intent) = (false, Some(intent));
     }
 
     /// Says whether I may run the store's `publish_command`, from the next [`Heart::beat`] on.

@@ -24,8 +24,10 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::heartbeat::{Heart, Heartbeat, Other};
+use super::intent::Intent;
 use crate::error::{Result, ResultExt};
 use crate::model::BootId;
+use crate::stage::Desk;
 use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
 
 /// So many workers died with an object, and with nothing else, in hand: it is quarantined.
@@ -69,11 +71,13 @@ pub struct Coroner {
 }
 
 impl Coroner {
-    /// Looks at those of `others` that have been silent for a minute; how many strikes there are for it.
+    /// Looks at those of `others` that have been silent for a minute; how many strikes there are for it. What one of
+    /// them had written leaves the inbox, without a strike ([`Intent::carry_out`]).
     ///
     /// Dying in here leaves the heartbeat, and whoever comes next writes the same strikes. A worker that was only paused
     /// beats again, under the same name; a strike that it did not deserve is forgiven when its object is done.
-    pub async fn examine(&mut self, store: &Store, others: &[Other]) -> Result<u64> {
+    pub async fn examine(&mut self, desk: &Desk, others: &[Other]) -> Result<u64> {
+        let store = &desk.store;
         let mut strikes = 0;
         for dead in others.iter().filter(|other| !other.is_alive()) {
             if self.seen.contains(&dead.boot) {
@@ -91,16 +95,23 @@ impl Coroner {
                 self.seen.insert(dead.boot);
                 continue;
             };
-            let given = says.in_hand.iter().map(|object| strike(store, &says, dead, object));
+            let done = match &says.intent {
+                Some(intent) => intent.carry_out(desk).await?,
+                None => HashSet::new(),
+            };
+            let blamed: Vec<&String> = says.in_hand.iter().filter(|path| !done.contains(path.as_str())).collect();
+            let given = blamed.iter().map(|object| strike(store, &says, dead, object));
             strikes +=
                 stream::iter(given).buffer_unordered(AT_A_TIME).try_fold(0, async |all, one| Ok(all + one)).await?;
             // Its strikes are durable. Only what was listed: if it came back to life it has beaten since.
             store.delete_if_unchanged(&dead.object).await.context("remove the heartbeat of a dead worker")?;
             tracing::warn!(
                 worker = %says.name,
-                "{} died with {} inbox objects in hand; they are indexed a few at a time from now on",
+                "{} died with {} inbox objects in hand; they are indexed a few at a time from now on. It had indexed {} more, \
+                 which leave the inbox",
                 says.name,
-                says.in_hand.len()
+                blamed.len(),
+                done.len()
             );
         }
         Ok(strikes)
@@ -351,17 +362,15 @@ impl Hands {
         Ok(true)
     }
 
-    /// Whether this is a suspect that may still kill: what was taken has not been [`Hands::survived`].
-    pub fn fear(&self) -> bool {
-        self.said == Said::Alone
-    }
-
-    /// A suspect was decoded and encoded, and did not kill: a death from now on is not its fault.
+    /// What was taken was decoded and encoded, and `intent` is about to be written: when this returns, a durable heartbeat
+    /// says so. A suspect did not kill: a death from now on is not its fault.
     ///
     /// # Errors
-    /// If the heartbeat cannot be written.
-    pub async fn survived(&mut self) -> Result<()> {
-        self.say(Said::Names).await
+    /// If the heartbeat cannot be written: then nothing may be, lest it be done twice.
+    pub async fn intend(&mut self, intent: Intent) -> Result<()> {
+        self.said = Said::Names;
+        self.heart.intend(intent);
+        self.beat().await
     }
 
     async fn held_by_others(&self) -> Result<HashSet<String>> {
@@ -393,6 +402,10 @@ impl Hands {
         // An error may come after the effect.
         self.said = what;
         self.heart.hold(sorted(&self.named), what == Said::Alone);
+        self.beat().await
+    }
+
+    async fn beat(&self) -> Result<()> {
         Ok(self.heart.beat(&self.store).await.context("name what is in hand")?)
     }
 }
@@ -416,6 +429,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::stage::testing::{At, World};
     use crate::store::OpenOptions;
     use crate::store::fault::{Bucket, Fate};
 
@@ -439,45 +453,46 @@ mod tests {
         others
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_dead_accuse_what_they_had_in_hand_once() {
-        let clock = Clock::system(SignedDuration::ZERO);
-        let store = memory(&clock).await;
-        let (mine, theirs, idle) = (heart(&clock, "a"), heart(&clock, "b"), heart(&clock, "c"));
-        for heart in [&mine, &theirs, &idle] {
-            heart.beat(&store).await.unwrap();
+        let world = World::new();
+        let At { desk, .. } = &world.desk().await;
+        let (clock, store) = (&world.clock, &desk.store);
+        let (mine, theirs, idle) = (&desk.heart, heart(clock, "b"), heart(clock, "c"));
+        for heart in [&theirs, &idle] {
+            heart.beat(store).await.unwrap();
         }
         theirs.hold(vec!["inbox/1".to_owned(), "inbox/2".to_owned()], false);
-        theirs.beat(&store).await.unwrap();
+        theirs.beat(store).await.unwrap();
         let mut coroner = Coroner::default();
         assert_eq!(
-            coroner.examine(&store, &mine.others(&store).await.unwrap()).await.unwrap(),
+            coroner.examine(desk, &mine.others(store).await.unwrap()).await.unwrap(),
             0,
             "the living accuse nobody"
         );
-        let others = a_minute_later(&mine, &store).await;
-        assert_eq!(coroner.examine(&store, &others).await.unwrap(), 2);
+        let others = a_minute_later(mine, store).await;
+        assert_eq!(coroner.examine(desk, &others).await.unwrap(), 2);
         // Somebody else saw it, too, at the same time.
-        assert_eq!(Coroner::default().examine(&store, &others).await.unwrap(), 0);
+        assert_eq!(Coroner::default().examine(desk, &others).await.unwrap(), 0);
         let ids = HashSet::from(["inbox/1", "inbox/2"].map(object_id));
         let strikes = Strikes::default();
-        let suspects = strikes.of(&store, &ids).await.unwrap();
+        let suspects = strikes.of(store, &ids).await.unwrap();
         assert_eq!(suspects, BTreeMap::from([(object_id("inbox/1"), once(0)), (object_id("inbox/2"), once(0))]));
-        let left: Vec<String> = mine.others(&store).await.unwrap().iter().map(|other| other.name.to_string()).collect();
+        let left: Vec<String> = mine.others(store).await.unwrap().iter().map(|other| other.name.to_string()).collect();
         assert_eq!(left, ["c"], "who died with empty hands stays for a day");
 
         // Three die of it, alone.
         for name in ["d", "e", "f"] {
-            let dead = heart(&clock, name);
-            let mut hands = Hands::of_suspect(&dead, &store, None, "inbox/1");
+            let dead = heart(clock, name);
+            let mut hands = Hands::of_suspect(&dead, store, None, "inbox/1");
             assert!(hands.take("inbox/1").await.unwrap());
-            let others = a_minute_later(&mine, &store).await;
-            assert_eq!(coroner.examine(&store, &others).await.unwrap(), 1);
+            let others = a_minute_later(mine, store).await;
+            assert_eq!(coroner.examine(desk, &others).await.unwrap(), 1);
         }
-        assert_eq!(strikes.of(&store, &ids).await.unwrap()[&object_id("inbox/1")], once(DEADLY));
-        forgive(&store, "inbox/1").await.unwrap();
-        assert_eq!(strikes.of(&store, &ids).await.unwrap(), BTreeMap::from([(object_id("inbox/2"), once(0))]));
-        assert_eq!(strikes.of(&store, &HashSet::new()).await.unwrap(), BTreeMap::new());
+        assert_eq!(strikes.of(store, &ids).await.unwrap()[&object_id("inbox/1")], once(DEADLY));
+        forgive(store, "inbox/1").await.unwrap();
+        assert_eq!(strikes.of(store, &ids).await.unwrap(), BTreeMap::from([(object_id("inbox/2"), once(0))]));
+        assert_eq!(strikes.of(store, &HashSet::new()).await.unwrap(), BTreeMap::new());
     }
 
     #[tokio::test(start_paused = true)]
@@ -540,9 +555,9 @@ mod tests {
         // Its first part, then the rest, in another batch.
         for open in [Some("inbox/1"), None] {
             assert!(hands.take("inbox/1").await.unwrap());
-            assert_eq!((said().await, hands.fear()), ((1, true), true));
-            hands.survived().await.unwrap();
-            assert_eq!((said().await, hands.fear()), ((1, false), false));
+            assert_eq!(said().await, (1, true));
+            hands.intend(Intent::new([].iter(), [].iter())).await.unwrap();
+            assert_eq!(said().await, (1, false));
             hands.put_down(open);
         }
         hands.empty().await.unwrap();

@@ -666,7 +666,7 @@ impl<'a> Shift<'a> {
             self.round.warn(&self.worker.clock, Stage::Farm, &message);
             return Ok(false);
         }
-        self.coroner.examine(&self.worker.store, &others).await?;
+        self.coroner.examine(&self.desk, &others).await?;
         let peers = self.directory.peers(&others).await?;
         self.ran.placed(peers.rank, peers.names.len());
         let Some(rank) = peers.rank else {

@@ -1,8 +1,9 @@
 //! inbox → level 0: objects are fetched, decoded, sorted and written as blocks; then they leave the inbox.
 //!
 //! The order of the writes is the promise: spans blocks, then entries blocks, then the quarantine, then the inbox (or the
-//! ledger). A worker that dies between any two leaves the objects in the inbox; they are indexed again, and rule 3 makes
-//! equal rows one. Nothing is remembered from one round to the next but what failed lately.
+//! ledger). A worker that dies between any two leaves the objects in the inbox. They are indexed again, and rule 3 makes
+//! equal rows one; if all blocks of its batch stand, whoever finds it dead removes them instead
+//! ([`Intent`]). Nothing is remembered from one round to the next but what failed lately.
 //!
 //! What becomes of which object:
 //!
@@ -17,7 +18,8 @@
 //! | changed since the GET | indexed, left: it is indexed again |
 //! | in the hand of a living peer | left to it |
 //! | a local file that some process holds open | left until it is closed |
-//! | in hand when a worker died | indexed with few others; when another died, alone |
+//! | in hand when a worker died, and all blocks of its batch stand | deleted |
+//! | in hand when a worker died otherwise | indexed with few others; when another died, alone |
 //! | in hand, alone, when a third worker died | to the quarantine, unread |
 //! | named like an unfinished upload (`.tmp`, `.part`, a leading dot) | left for a day, then as any other |
 //! | spans of an hour with handler rules of a newer program | left, whole, and reported |
@@ -35,11 +37,12 @@ pub use plan::{Facts, Plan};
 
 use self::batch::{Batch, Intake, Source, Terms};
 use self::plan::Item;
-use self::write::Gone;
+use self::write::{Blocks, Gone};
 use super::item::{is_over_budget, item};
 use super::{CLOCKS_DIFFER, Desk, Fence, Fenced, Round, StageReport, forget};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::farm::Settings;
+use crate::farm::intent::Intent;
 use crate::farm::record::Backlog;
 use crate::farm::settings::Span;
 use crate::farm::strikes::{self, Hands, Held};
@@ -336,17 +339,16 @@ impl Indexer<'_> {
             return Ok(());
         }
         let written = async {
-            if in_hand.fear() {
-                write::rehearse(self.desk, rows.clone()).await?;
-                in_hand.survived().await?;
-            }
-            write::blocks(self.desk, rows).await
+            let blocks = Blocks::encode(self.desk, rows).await?;
+            in_hand.intend(self.intent(&blocks, &sources)).await?;
+            blocks.write(self.desk).await?;
+            Ok(blocks)
         };
         match written.await {
-            Ok(written) => {
-                report.bytes_out += written.bytes;
-                report.traces += written.traces;
-                report.handlers.extend(written.handlers);
+            Ok(blocks) => {
+                report.bytes_out += blocks.bytes();
+                report.traces += blocks.traces;
+                report.handlers.extend(blocks.handlers);
             }
             // The store's trouble is everybody's: the round ends, and its objects are not to blame.
             Err(report) if store_kind(&report).is_some() => return Err(report),
@@ -366,6 +368,13 @@ impl Indexer<'_> {
         report.skipped += vanished;
         self.finish(fence, sources, report).await;
         Ok(())
+    }
+
+    /// What peers are to know should this worker die now. A bad object goes to the quarantine first, and one of a kept inbox
+    /// to the ledger: those are done again.
+    fn intent(&self, blocks: &Blocks, sources: &[Source]) -> Intent {
+        let leave = sources.iter().filter(|source| source.bad_count == 0 && !self.desk.inbox.keep);
+        Intent::new(blocks.keys(), leave.map(|source| &source.object))
     }
 
     /// What is left to do for objects whose rows are durable.

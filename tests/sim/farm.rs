@@ -110,7 +110,7 @@ impl Boot {
             Step::Forget => Box::pin(forget::run(&desk.for_stage(Stage::Expire), round)).await,
             Step::Examine => {
                 let others = self.heart.others(&self.store).await?;
-                let strikes = Coroner::default().examine(&self.store, &others).await?;
+                let strikes = Coroner::default().examine(&self.desk, &others).await?;
                 Ok(StageReport { done: strikes, ..StageReport::default() })
             }
         }

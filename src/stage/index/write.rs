@@ -8,9 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::batch::Source;
 use crate::error::{Report, Result, ResultExt, report};
-use crate::farm::Settings;
 use crate::handler;
-use crate::model::{BlockId, Hour, ShardDir, Table};
+use crate::model::{BlockId, ShardDir, Table};
 use crate::stage::ledger::Ledger;
 use crate::stage::quarantine::{self, Original};
 use crate::stage::{Desk, Fence, Fenced, lanes};
@@ -26,102 +25,89 @@ const WRITES_AT_A_TIME: usize = 20;
 /// as nearly at once as a store lets them, so that the one whose request must be tried again does not hold up the others.
 const LEAVE_AT_A_TIME: usize = 100;
 
-/// What came of a batch.
+/// A batch as blocks: a spans block for each hour, and an entries block for each hour with entries.
 #[derive(Default)]
-pub(super) struct Written {
-    /// Bytes of blocks.
-    pub bytes: u64,
-    /// Traces, counted by hour.
+pub(super) struct Blocks {
+    spans: Vec<Block>,
+    entries: Vec<Block>,
+    /// Rows of traces, counted by hour.
     pub traces: u64,
     /// Hashes of the handlers' ids.
     pub handlers: HashSet<u64>,
 }
 
-/// Makes every one of `rows` durable: one spans block for each hour, and when all of those stand, one entries block
-/// for each hour with entries.
-///
-/// Dying anywhere in here leaves extra copies: the inbox objects are still there and are indexed again, into blocks
-/// of other names, and rule 3 makes the rows one. Entries come last, so that a listed trace has its spans.
-pub(super) async fn blocks(desk: &Desk, rows: RecordBatch) -> Result<Written> {
-    let mut written = Written::default();
-    if rows.num_rows() == 0 {
-        return Ok(written);
-    }
-    let settings = desk.settings.clone();
-    let hours = task::cpu(move || order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))).await?;
-    let encoded = stream::iter(hours).map(|rows| {
-        let (hour, settings) = (rows.hour, desk.settings.clone());
-        async move { Ok::<_, Report>((hour, task::cpu(move || encode(&rows, &settings)).await?)) }
-    });
-    // Old traces of many hours make many small blocks: a core goes on while they are written.
-    let spans = encoded.buffer_unordered(lanes()).map_ok(|(hour, mut encoded)| async move {
-        let block = std::mem::take(&mut encoded.spans);
-        encoded.written.bytes += block.len() as u64;
-        create(desk, Table::Spans, hour, block).await?;
-        Ok((hour, encoded))
-    });
-    let spans: Vec<_> = spans.try_buffer_unordered(WRITES_AT_A_TIME).try_collect().await?;
-    // Every spans block is durable from here on.
-    let mut entries = Vec::new();
-    for (hour, encoded) in spans {
-        written.bytes += encoded.written.bytes;
-        written.traces += encoded.written.traces;
-        written.handlers.extend(encoded.written.handlers);
-        entries.extend(encoded.entries.into_iter().map(|block| (hour, block)));
-    }
-    let entries = stream::iter(entries).map(|(hour, block)| {
-        let desk = desk.clone();
-        async move {
-            let bytes = block.len() as u64;
-            create(&desk, Table::Entries, hour, block).await?;
-            Ok::<_, Report>(bytes)
+/// A block that is not written yet.
+struct Block {
+    key: Key,
+    bytes: Bytes,
+}
+
+impl Blocks {
+    /// Encodes `rows`. Writes nothing: should a suspect kill us, it is known by whom; and before the first block is written
+    /// all that will be are known ([`Intent`](crate::farm::intent::Intent)). Their bytes are a part of what the rows take.
+    pub async fn encode(desk: &Desk, rows: RecordBatch) -> Result<Self> {
+        let mut blocks = Self::default();
+        if rows.num_rows() == 0 {
+            return Ok(blocks);
         }
-    });
-    for bytes in entries.buffer_unordered(WRITES_AT_A_TIME).try_collect::<Vec<u64>>().await? {
-        written.bytes += bytes;
+        let settings = desk.settings.clone();
+        let hours = task::cpu(move || order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))).await?;
+        let encoded = stream::iter(hours).map(|rows| {
+            let desk = desk.clone();
+            task::cpu(move || Self::of_hour(&desk, &rows))
+        });
+        let mut encoded = encoded.buffered(lanes());
+        while let Some(hour) = encoded.try_next().await? {
+            blocks.spans.extend(hour.spans);
+            blocks.entries.extend(hour.entries);
+            blocks.traces += hour.traces;
+            blocks.handlers.extend(hour.handlers);
+        }
+        Ok(blocks)
     }
-    Ok(written)
-}
 
-/// Does with a suspect's rows what [`blocks`] will do, but for the writes: should that kill us, it is known by whom.
-pub(super) async fn rehearse(desk: &Desk, rows: RecordBatch) -> Result<()> {
-    let settings = desk.settings.clone();
-    task::cpu(move || {
-        let hours = order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))?;
-        hours.iter().try_for_each(|rows| encode(rows, &settings).map(drop))
-    })
-    .await
-}
-
-/// Blocks that are not written yet.
-struct Encoded {
-    spans: Bytes,
-    /// One, or none.
-    entries: Vec<Bytes>,
-    written: Written,
-}
-
-/// One hour of spans as a block, and the entries among them.
-fn encode(rows: &order::HourRows, settings: &Settings) -> Result<Encoded> {
-    let rules = settings.rules.at(rows.hour);
-    let spans = write::level0(Table::Spans, rows, rules.number)?;
-    let mut written = Written { traces: rows.traces()?, ..Written::default() };
-    let entries = handler::entries(&rows.rows, rules)?;
-    if entries.num_rows() == 0 {
-        return Ok(Encoded { spans, entries: Vec::new(), written });
+    fn of_hour(desk: &Desk, rows: &order::HourRows) -> Result<Self> {
+        let rules = desk.settings.rules.at(rows.hour);
+        let block = |table: Table, rows: &order::HourRows| -> Result<Block> {
+            let bytes = write::level0(table, rows, rules.number)?;
+            let id = BlockId::new(desk.clock.ulid());
+            Ok(Block { key: Key::Block(BlockKey { table, dir: ShardDir::All, hour: rows.hour, block: id }), bytes })
+        };
+        let mut blocks = Self { spans: vec![block(Table::Spans, rows)?], traces: rows.traces()?, ..Self::default() };
+        let entries = handler::entries(&rows.rows, rules)?;
+        if entries.num_rows() > 0 {
+            for rows in order::split(Table::Entries, &entries, &|hour| *desk.settings.shards.at(hour))? {
+                blocks.handlers.extend(rows.handlers()?);
+                blocks.entries.push(block(Table::Entries, &rows)?);
+            }
+        }
+        Ok(blocks)
     }
-    let entries = order::split(Table::Entries, &entries, &|hour| *settings.shards.at(hour))?;
-    for rows in &entries {
-        written.handlers.extend(rows.handlers()?);
-    }
-    let entries = entries.iter().map(|rows| write::level0(Table::Entries, rows, rules.number));
-    Ok(Encoded { spans, entries: entries.collect::<Result<_>>()?, written })
-}
 
-async fn create(desk: &Desk, table: Table, hour: Hour, block: Bytes) -> Result<Object> {
-    let key = BlockKey { table, dir: ShardDir::All, hour, block: BlockId::new(desk.clock.ulid()) };
-    let key = Key::Block(key);
-    Ok(desk.store.create(&key, block).await.context(format!("write {}", key.path()))?)
+    /// Their keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.spans.iter().chain(&self.entries).map(|block| &block.key)
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        self.spans.iter().chain(&self.entries).map(|block| block.bytes.len() as u64).sum()
+    }
+
+    /// Makes every row durable: the spans blocks, and when all of those stand, the entries blocks.
+    ///
+    /// Dying anywhere in here leaves extra copies: the inbox objects are still there and are indexed again, into blocks
+    /// of other names, and rule 3 makes the rows one. Entries come last, so that a listed trace has its spans.
+    pub async fn write(&self, desk: &Desk) -> Result<()> {
+        for blocks in [&self.spans, &self.entries] {
+            let writes = stream::iter(blocks).map(async |block| {
+                let written = desk.store.create(&block.key, block.bytes.clone()).await;
+                written.context_with(|| format!("write {}", block.key.path()))
+            });
+            writes.buffer_unordered(WRITES_AT_A_TIME).try_for_each(async |_| Ok(())).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What became of an object whose rows are durable.
