@@ -149,10 +149,11 @@ fn a_day_of_one_worker_costs_half_a_dollar() {
     // Every two or three minutes some 30 to 45 of the hundred handlers have been hit: two documents each, the 404 lists, a
     // part, the list. (All of them in every minute would be 288,000.)
     within("pages", day(&writes, "site/"), 2 * 24 * 20 * 20, 48_000);
-    // Four a minute, and two a batch: one names its objects before they are read, one puts them down, so that peers need
+    // Four a minute, and three a batch: one names its objects before they are read, one the blocks that are about to be
+    // written of them, so that nothing is written twice that stands when it dies, and one puts them down, so that peers need
     // not leave to this worker what it has no longer. (What has not settled when a batch is begun is fifty seconds from the
     // next: 72 an hour.)
-    within("heartbeats", day(&writes, "farm/workers"), 24 * 240, 24 * (241 + 2 * 72));
+    within("heartbeats", day(&writes, "farm/workers"), 24 * 240, 24 * (241 + 3 * 72));
     // The inbox and peers twice or three times a minute, strikes with a batch, blocks every five minutes, what pages are made
     // from once or twice a minute.
     within("listings", day(&[List], ""), 24 * 60, 32_000);

@@ -3,7 +3,7 @@
 //!
 //! The merge itself ([`machine`]) does no I/O: it runs off the async threads until it needs bytes of an input or has
 //! bytes of a file, and says which. An input is read window by window (a part of a row group), and takes about a page of
-//! each column in memory ([`share`]). When there are more than fit, they are merged in passes: the smallest of them first,
+//! each column in memory ([`mod@share`]). When there are more than fit, they are merged in passes: the smallest of them first,
 //! into a block that is a whole merge of its own and replaces those, then that with the rest. A pass that is left behind by
 //! a crash is therefore not waste but work done.
 
