@@ -4,13 +4,14 @@
 //!
 //! What is done is drawn from the seed ([`plan`]); what comes of it depends on the machine's timing, too.
 //!
-//! The farm under chaos has a grace of one minute, two shards, `settle` of a second, and batches of about a megabyte, so
-//! that each rule of the store is met often. A twentieth or so of what is fed is older than it is kept: it expires at
+//! The farm under chaos has a grace of one to five minutes, two shards, `settle` of a second, and batches of about a
+//! megabyte, so that each rule of the store is met often. A twentieth or so of what is fed is older than it is kept: it expires at
 //! once, but for the newest traces of each handler.
 //!
 //! # Rows indexed twice
 //! A worker that dies between the block of a batch and the end of its objects leaves rows that are indexed once more.
-//! That is harmless (they are one in the first merge) and wasted; `rows twice` is the rows of all level-0 blocks of
+//! That is harmless (they are one in the first merge) and wasted. If all blocks of the batch stand and it is found dead
+//! within half the grace, they are not (a grace of one minute is too short for that). `rows twice` is the rows of all level-0 blocks of
 //! spans that ever were, less the spans that were fed, as a share of these.
 
 #[path = "../../tests/support/copies.rs"]
@@ -64,6 +65,9 @@ struct Args {
     /// How many are added or removed [default: one in 75 s]
     #[arg(long)]
     resizes: Option<usize>,
+    /// The store's grace [default: an eighth of the time, between one minute and five]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    grace: Option<Duration>,
     /// Spans that are fed a second
     #[arg(long, default_value_t = 2_000)]
     rate: usize,
@@ -97,12 +101,18 @@ enum Kind {
 }
 
 impl Args {
+    fn grace(&self) -> Duration {
+        let share = Duration::from_secs(self.time.as_secs() / 8);
+        self.grace.unwrap_or(share.clamp(Duration::from_secs(60), Duration::from_secs(300)))
+    }
+
     fn terms(&self) -> plan::Terms {
         let time = self.time;
         let one_in = |seconds: u64| usize::try_from(time.as_secs().div_ceil(seconds)).unwrap_or(usize::MAX);
         plan::Terms {
             seed: self.seed,
             time,
+            grace: self.grace(),
             kills: self.kills.unwrap_or(one_in(8)),
             stops: self.stops.unwrap_or(one_in(30)),
             resizes: self.resizes.unwrap_or(one_in(75)),

@@ -10,6 +10,8 @@ use rand::{RngExt, SeedableRng};
 pub struct Terms {
     pub seed: u64,
     pub time: Duration,
+    /// The store's.
+    pub grace: Duration,
     pub kills: usize,
     pub stops: usize,
     pub resizes: usize,
@@ -46,8 +48,7 @@ pub enum What {
 /// By when.
 pub type Plan = Vec<(Duration, What)>;
 
-/// A worker looks dead after this: its last heartbeat is a minute old. With it, one stop at least outlasts half of any
-/// grace up to two minutes, so that the fence comes down.
+/// A worker looks dead after this: its last heartbeat is a minute old.
 const LOOKS_DEAD: Duration = Duration::from_secs(60);
 
 /// Settings that are changed on the way; none changes what is to come out.
@@ -72,7 +73,8 @@ pub fn plan(terms: &Terms) -> Plan {
     spread(terms.stops, &mut chance, &mut |n, chance| What::Stop {
         which: chance.random_range(0..64),
         pause: match n % 3 {
-            0 => LOOKS_DEAD + Duration::from_secs(chance.random_range(4..20)),
+            // Also when half of the grace is over, so that the fence comes down.
+            0 => LOOKS_DEAD.max(terms.grace / 2) + Duration::from_secs(chance.random_range(4..20)),
             1 => Duration::from_millis(chance.random_range(500..10_000)),
             _ => Duration::from_secs(chance.random_range(10..50)),
         },
@@ -94,7 +96,8 @@ mod tests {
     use super::*;
 
     fn terms(seed: u64) -> Terms {
-        Terms { seed, time: Duration::from_secs(600), kills: 70, stops: 20, resizes: 9 }
+        let (time, grace) = (Duration::from_secs(600), Duration::from_secs(240));
+        Terms { seed, time, grace, kills: 70, stops: 20, resizes: 9 }
     }
 
     #[test]
@@ -113,7 +116,9 @@ mod tests {
             assert_eq!(count(|what| matches!(what, What::Add | What::Remove { .. })), 9);
             assert!(plan.is_sorted_by_key(|(at, _)| *at));
             assert!(plan.iter().all(|(at, _)| *at <= terms(seed).time));
-            assert!(plan.iter().any(|(_, what)| matches!(what, What::Stop { pause, .. } if *pause > LOOKS_DEAD)));
+            assert!(
+                plan.iter().any(|(_, what)| matches!(what, What::Stop { pause, .. } if *pause > terms(seed).grace / 2))
+            );
         }
     }
 }

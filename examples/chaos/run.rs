@@ -32,8 +32,7 @@ const TRIES_EVERY: Duration = Duration::from_secs(3);
 const LEFT: usize = 2;
 
 /// Settings with which the store begins.
-const SETTINGS: [&str; 6] =
-    ["grace=1m", "settle=1s", "settle_growing=1s", "shards=2", "batch_bytes=1MiB", "publish_every=10s"];
+const SETTINGS: [&str; 5] = ["settle=1s", "settle_growing=1s", "shards=2", "batch_bytes=1MiB", "publish_every=10s"];
 
 /// What is under way.
 struct Chaos {
@@ -83,7 +82,8 @@ pub async fn run(args: &Args, clock: Clock) -> Result<News> {
         None => beside_me()?,
     };
     let farm = Farm::new(program, url, environment, logs);
-    let set: Vec<&str> = ["settings", "set"].into_iter().chain(SETTINGS).chain(["-o", "json"]).collect();
+    let grace = format!("grace={}s", args.grace().as_secs());
+    let set: Vec<&str> = ["settings", "set", &grace].into_iter().chain(SETTINGS).chain(["-o", "json"]).collect();
     json(farm.command(), &set)?;
 
     let (fed, seen) = (Arc::<Mutex<Fed>>::default(), Arc::<Mutex<Seen>>::default());

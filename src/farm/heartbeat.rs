@@ -65,6 +65,14 @@ impl StoreClock {
         Some(add(seen.time, signed(since)))
     }
 
+    /// The store's time, never behind the true one: for what must certainly be young. `None` if it was told by no heartbeat.
+    pub fn latest(&self) -> Option<Timestamp> {
+        let seen = (*self.last())?;
+        // Last-modified is cut to whole seconds.
+        let since = self.clock.monotonic().saturating_sub(seen.sent?) + Duration::from_secs(1);
+        Some(add(seen.time, signed(since) + self.clock.offset()))
+    }
+
     /// Whether the newest heartbeat is younger than [`FRESH`]: without that a worker deletes nothing. Counted from
     /// before the request was sent, so never too young.
     pub fn is_fresh(&self) -> bool {
@@ -232,9 +240,9 @@ impl Heart {
     }
 
     /// Says what is about to be written of what is in hand, from the next [`Heart::beat`] on, until something else is held.
-    pub fn intend(&self, intent: Intent) {
+    pub fn intend(&self, intent: Option<Intent>) {
         let mut says = self.lock();
-        (says.alone, says.intent) = (false, Some(intent));
+        (says.alone, says.intent) = (false, intent);
     }
 
     /// Says whether I may run the store's `publish_command`, from the next [`Heart::beat`] on.
@@ -271,7 +279,7 @@ impl Heart {
         // Asked now that the heartbeat before is written: this one must not say less.
         let says = self.says();
         let body = match with_words {
-            true => padded(serde_json::to_vec_pretty(&says).context("write the heartbeat as JSON")?, &says),
+            true => padded(serde_json::to_vec(&says).context("write the heartbeat as JSON")?, &says),
             false if says.in_hand.is_empty() => Vec::new(),
             false => bail!("what is in hand must be named"),
         };

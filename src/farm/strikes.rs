@@ -2,7 +2,8 @@
 //! puts it into the quarantine.
 //!
 //! A worker names what it has in hand in its heartbeat, before it decodes it ([`Hands`]). Whoever finds a boot dead
-//! writes a strike for each of its objects (`farm/strikes/<object id>/<boot id>`: create-only, so there is one however
+//! writes a strike for each of its objects that it had not written whole ([`Intent`];
+//! `farm/strikes/<object id>/<boot id>`: create-only, so there is one however
 //! many find it) and then removes the dead heartbeat. A batch of hundreds may die of one of them, or of a machine that
 //! was taken away, which is by far more common: an object with one strike is only a suspect, and is indexed in a small
 //! [`COMPANY`] of suspects. Whoever is in a company that dies, too, is indexed alone from then on. While it is decoded and
@@ -32,7 +33,7 @@ use crate::store::{Key, Object, Prefix, Store, StoreErrorKind};
 
 /// So many workers died with an object, and with nothing else, in hand: it is quarantined.
 pub const DEADLY: u32 = 3;
-/// So many objects that were in hand at one death are indexed together. Each batch has two heartbeats and waits for its
+/// So many objects that were in hand at one death are indexed together. Each batch has three heartbeats and waits for its
 /// own requests: of a hundred that a machine took with it when it was taken away each alone would take a hundred times
 /// as long, and a company that is sixteen times smaller than a batch finds who it was with one death more.
 pub const COMPANY: usize = 16;
@@ -107,11 +108,12 @@ impl Coroner {
             store.delete_if_unchanged(&dead.object).await.context("remove the heartbeat of a dead worker")?;
             tracing::warn!(
                 worker = %says.name,
-                "{} died with {} inbox objects in hand; they are indexed a few at a time from now on. It had indexed {} more, \
-                 which leave the inbox",
+                "{} died with {} inbox objects in hand. {} of them had been indexed and have left the inbox; {} are indexed \
+                 a few at a time from now on",
                 says.name,
-                blamed.len(),
-                done.len()
+                says.in_hand.len(),
+                done.len(),
+                blamed.len()
             );
         }
         Ok(strikes)
@@ -362,15 +364,24 @@ impl Hands {
         Ok(true)
     }
 
-    /// What was taken was decoded and encoded, and `intent` is about to be written: when this returns, a durable heartbeat
-    /// says so. A suspect did not kill: a death from now on is not its fault.
+    /// What was taken was decoded and encoded, and is about to be written: when this returns, a durable heartbeat says what
+    /// is done by it, if anything is. A suspect did not kill: a death from now on is not its fault.
     ///
     /// # Errors
     /// If the heartbeat cannot be written: then nothing may be, lest it be done twice.
-    pub async fn intend(&mut self, intent: Intent) -> Result<()> {
+    pub async fn intend(&mut self, intent: Option<Intent>) -> Result<()> {
+        let is_news = intent.is_some() || self.said == Said::Alone;
         self.said = Said::Names;
         self.heart.intend(intent);
-        self.beat().await
+        if is_news { self.beat().await } else { Ok(()) }
+    }
+
+    /// More of what was taken is about to be encoded: a suspect may kill again.
+    ///
+    /// # Errors
+    /// If the heartbeat cannot be written: then nothing may be encoded.
+    pub async fn fear(&mut self) -> Result<()> {
+        if self.alone { self.say(Said::Alone).await } else { Ok(()) }
     }
 
     async fn held_by_others(&self) -> Result<HashSet<String>> {
@@ -556,7 +567,11 @@ mod tests {
         for open in [Some("inbox/1"), None] {
             assert!(hands.take("inbox/1").await.unwrap());
             assert_eq!(said().await, (1, true));
-            hands.intend(Intent::new([].iter(), [].iter())).await.unwrap();
+            hands.intend(None).await.unwrap();
+            assert_eq!(said().await, (1, false));
+            hands.fear().await.unwrap();
+            assert_eq!(said().await, (1, true));
+            hands.intend(None).await.unwrap();
             assert_eq!(said().await, (1, false));
             hands.put_down(open);
         }

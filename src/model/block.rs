@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use ulid::Ulid;
 
 use super::ParseError;
@@ -57,6 +58,14 @@ impl BlockId {
     /// The block with this ULID; new ones come from [`crate::clock::Clock::ulid`].
     pub fn new(ulid: Ulid) -> Self {
         Self(ulid)
+    }
+
+    /// When the name was made, by the clock of the machine that made it.
+    pub fn made(self) -> Timestamp {
+        i64::try_from(self.0.timestamp_ms())
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .unwrap_or_default()
     }
 }
 

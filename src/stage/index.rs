@@ -339,14 +339,20 @@ impl Indexer<'_> {
             return Ok(());
         }
         let written = async {
-            let blocks = Blocks::encode(self.desk, rows).await?;
+            let mut blocks = Blocks::new(self.desk, rows).await?;
+            while blocks.encode(self.desk.memory_bytes / 16).await? {
+                in_hand.intend(None).await?;
+                blocks.write_spans(self.desk).await?;
+                in_hand.fear().await?;
+            }
             in_hand.intend(self.intent(&blocks, &sources)).await?;
-            blocks.write(self.desk).await?;
+            blocks.write_spans(self.desk).await?;
+            blocks.write_entries(self.desk).await?;
             Ok(blocks)
         };
         match written.await {
             Ok(blocks) => {
-                report.bytes_out += blocks.bytes();
+                report.bytes_out += blocks.bytes;
                 report.traces += blocks.traces;
                 report.handlers.extend(blocks.handlers);
             }
@@ -372,9 +378,9 @@ impl Indexer<'_> {
 
     /// What peers are to know should this worker die now. A bad object goes to the quarantine first, and one of a kept inbox
     /// to the ledger: those are done again.
-    fn intent(&self, blocks: &Blocks, sources: &[Source]) -> Intent {
+    fn intent(&self, blocks: &Blocks, sources: &[Source]) -> Option<Intent> {
         let leave = sources.iter().filter(|source| source.bad_count == 0 && !self.desk.inbox.keep);
-        Intent::new(blocks.keys(), leave.map(|source| &source.object))
+        Intent::new(&blocks.keys, leave.map(|source| &source.object))
     }
 
     /// What is left to do for objects whose rows are durable.

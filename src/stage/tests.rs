@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use jiff::Timestamp;
 
-use super::testing::{GRACE, World, crash_at};
+use super::testing::{GRACE, MINUTE, START, Sent, World, crash_at};
 use super::*;
 use crate::farm::settings::{Change, Timeline};
 use crate::farm::strikes;
@@ -48,6 +48,22 @@ impl World {
             }
             self.sleep(GRACE.as_secs() + 1).await;
         }
+    }
+
+    /// Whatever replaces a run replaces what that replaced and still stands; of how many names that is so.
+    async fn carried(&self) -> usize {
+        let at = self.sit(&self.calm()).await;
+        let view = at.desk.view(&Scope::all(Table::Spans, GRACE)).await.unwrap();
+        let by_name: HashMap<_, _> = view.blocks.iter().map(|block| (block.id(), block)).collect();
+        let mut carried = 0;
+        for block in &view.blocks {
+            let replaced = block.meta.merged_from.iter().filter_map(|name| by_name.get(name));
+            for name in replaced.flat_map(|run| &run.meta.merged_from).filter(|name| by_name.contains_key(name)) {
+                assert!(block.meta.merged_from.contains(name), "{} forgets {name}", block.id());
+                carried += 1;
+            }
+        }
+        carried
     }
 
     /// At rest: every row once, one run a shard and hour, nothing left over.
@@ -234,6 +250,7 @@ async fn what_is_dealt_is_merged_by_one_of_them_and_swept_by_one() {
 #[tokio::test(start_paused = true)]
 async fn what_is_indexed_into_an_open_hour_is_dealt_by_when_it_was() {
     let world = World::new();
+    world.sleep(1_800).await;
     let mut farm = Vec::new();
     for rank in 0..5 {
         let mut at = world.sit(&world.calm()).await;
@@ -241,16 +258,15 @@ async fn what_is_indexed_into_an_open_hour_is_dealt_by_when_it_was() {
         assert!(!compact::run(&at.desk, &at.round).await.unwrap().did_something());
         farm.push(at);
     }
-    let spans: Vec<(u8, u8)> = (1..7).map(|trace| (trace, 1)).collect();
-    let (mut merged, mut merged_by) = (0, BTreeSet::new());
-    // Five minutes each; the last after the hour.
-    for slot in 0..14 {
-        if let Some(span) = spans.get(slot) {
-            world.bucket.put(&format!("inbox/{slot}.jsonl"), line(&[*span]));
+    let (mut merged, mut merged_by, mut carried) = (0, BTreeSet::new(), 0);
+    // Five minutes each, from the beginning of an hour to twenty minutes after it.
+    for slot in 1..=16 {
+        if slot <= 11 {
+            world.send(&slot.to_string(), &[Sent::request(slot, 1, "/a", START + 60 * MINUTE + slot)]);
             let at = world.sit(&world.calm()).await;
             index::run(&at.desk, &at.round).await.unwrap();
         }
-        world.sleep(300).await;
+        world.sleep(298).await;
         for (rank, at) in farm.iter().enumerate() {
             at.desk.heart.beat(&at.desk.store).await.unwrap();
             let report = compact::run(&at.desk, &at.round).await.unwrap();
@@ -258,11 +274,19 @@ async fn what_is_indexed_into_an_open_hour_is_dealt_by_when_it_was() {
             merged += report.done;
             merged_by.extend((report.done > 0).then_some(rank));
         }
+        // What was written in the second of a listing hides nothing.
+        world.sleep(2).await;
+        carried += world.carried().await;
+        let rows = world.rows(Table::Spans).await;
+        assert!(rows.values().all(|copies| *copies == 1), "slot {slot}: {rows:?}");
     }
-    assert_eq!(merged, 2 * (spans.len() as u64 + 1), "each once, and when the hour was over all of them");
+    assert_eq!(merged, 2 * (11 + 1 + 1), "each once; eight while the hour was open, and all when it was over");
     assert!(merged_by.len() > 2, "{merged_by:?}");
+    assert!(carried > 0, "runs were merged while what they had replaced stood");
+    world.sleep(GRACE.as_secs() + 1).await;
     world.work_off().await;
-    world.check_rest(&spans).await;
+    let rows = world.rows(Table::Spans).await;
+    assert_eq!((rows.len(), world.bucket.paths("spans/").len()), (11, 1), "{rows:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,10 @@ const MOST_FOLDERS: usize = 200;
 /// A sweep takes away a few blocks an hour, so that even a second time is rare.
 const TRIES: usize = 5;
 
+/// A block that was named so long before a listing began may have been written, or listed, after it. (It is time for a PUT
+/// that is tried again, and for clocks that differ.)
+const NAMED_BEFORE: Duration = Duration::from_secs(120);
+
 /// Which blocks to list.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -340,8 +344,11 @@ impl View {
         // A block that cannot be read now may be readable again: it is still listed, and stays replaced.
         let damaged: HashSet<BlockId> = self.damaged.iter().map(|damaged| damaged.key.block).collect();
         let inherited = inputs.iter().flat_map(|input| &input.meta.merged_from).copied();
-        let is_there =
-            |name: &BlockId| listed.contains(name) || damaged.contains(name) || self.elsewhere.contains(name);
+        // What came while this was being listed, and was merged by somebody at once, may be on no list.
+        let came = self.began.saturating_sub(NAMED_BEFORE).unwrap_or(Timestamp::MIN);
+        let is_there = |name: &BlockId| {
+            listed.contains(name) || damaged.contains(name) || self.elsewhere.contains(name) || name.made() >= came
+        };
         let still_there = inherited.filter(is_there);
         let names: BTreeSet<BlockId> = inputs.iter().map(|input| input.id()).chain(still_there).collect();
         names.into_iter().collect()

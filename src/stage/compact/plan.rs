@@ -231,12 +231,19 @@ fn due_stragglers<'a>(blocks: &[&'a Block], facts: &Facts) -> Option<Vec<&'a Blo
     runs.sort_by_key(|run| (run.iter().any(|block| block.is_level0()), std::cmp::Reverse(bytes_of(run))));
     let largest = runs.remove(0);
     let late: Vec<&Block> = runs.iter().flatten().copied().collect();
-    let waited = late.iter().any(|block| has_stood(block.modified, facts.now, STRAGGLER_AGE));
+    let waited = late.iter().any(|block| has_stood(block.modified, facts.now, STRAGGLER_AGE)) || has_twice(blocks);
     if !waited && runs.len() < STRAGGLERS {
         return None;
     }
     let small = bytes_of(&late).saturating_mul(TIER as u64) < bytes_of(&largest);
     if small && !waited { Some(late) } else { Some(blocks.to_vec()) }
+}
+
+/// Whether two outputs were made of the same input: a merge of what an hour was given while it was open ended after the one
+/// that closed it had begun. Then rows stand, and count, twice.
+fn has_twice(blocks: &[&Block]) -> bool {
+    let mut seen = HashSet::new();
+    !blocks.iter().flat_map(|block| &block.meta.merged_from).all(|name| seen.insert(*name))
 }
 
 fn bytes_of(run: &[&Block]) -> u64 {

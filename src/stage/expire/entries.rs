@@ -286,10 +286,12 @@ impl Candidates {
         };
         let mut here = Newest::of_hours(&desk.blocks, near, hours).await?;
         let handlers: BTreeSet<HandlerId> = here.handlers().cloned().collect();
-        // The newest of a handler are told by its entries of all hours. What is not known of them only pins a trace more,
-        // which the sweep takes away: a shard that the settings do not tell of, or what is so new that it has not been
-        // merged. Listed later than `near`: what has been replaced since is in what replaced it.
-        let counts: BTreeSet<u16> = desk.settings.shards.changes().iter().map(|change| change.value).collect();
+        // The newest of a handler are told by its entries of all hours. Of later hours what is not known only pins a trace
+        // more, which the sweep takes away: a shard that the settings do not tell of, or what is so new that it has not
+        // been merged. What is near must be known: it goes. Listed later than `near`: what has been replaced since is in
+        // what replaced it.
+        let counts = desk.settings.shards.changes().iter().map(|change| change.value);
+        let counts: BTreeSet<u16> = counts.chain(near.shards().iter().map(|shard| shard.count())).collect();
         let shards = handlers.iter().flat_map(|handler| counts.iter().map(|count| Shard::of_handler(handler, *count)));
         let later = Scope::all(Table::Entries, desk.grace).of_shards(shards).merged_after(horizon.last_near());
         let everywhere = Newest::of_handlers(&desk.blocks, &desk.view(&later).await?, &handlers).await?;

@@ -96,6 +96,18 @@ async fn eight_days_later_only_the_newest_of_each_handler_are_left_whole() {
     }
 }
 
+/// Somebody restored an old version of the settings, or wrote them by hand.
+#[tokio::test(start_paused = true)]
+async fn shards_of_a_count_that_the_settings_do_not_tell_of_are_pinned_too() {
+    let mut world = World::new();
+    world.settings.shards = Timeline::always(4);
+    filled(&world).await;
+    world.settings.shards = Timeline::always(1);
+    world.sleep(8 * DAY).await;
+    world.drain().await;
+    check_rest(&world, 10).await;
+}
+
 /// As it really goes: hourly, from the sixth hour before. The entries go before their spans.
 #[tokio::test(start_paused = true)]
 async fn hour_by_hour_nothing_is_lost_and_entries_go_before_spans() {

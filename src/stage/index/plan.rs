@@ -213,7 +213,7 @@ pub fn late_at(objects: &[Object], facts: &Facts<'_>) -> Option<Timestamp> {
 /// Among how many of `peers` a listing of so many objects and bytes is shared out: as many as have a whole batch each, or
 /// so many objects that to ask for them takes seconds, and one at least.
 ///
-/// A batch waits for a minute for company because it costs two heartbeats, two blocks and a handful of listings whatever
+/// A batch waits for a minute for company because it costs three heartbeats, two blocks and a handful of listings whatever
 /// is in it, and each block the readers and mergers of blocks. Were a trickle shared out among twenty, there would be
 /// twenty of all that a minute. (And collectors name objects by time: who has the first slice has what is oldest, again
 /// and again, and makes a batch of each few seconds.)

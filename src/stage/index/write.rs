@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 
 use super::batch::Source;
 use crate::error::{Report, Result, ResultExt, report};
@@ -26,87 +27,122 @@ const WRITES_AT_A_TIME: usize = 20;
 const LEAVE_AT_A_TIME: usize = 100;
 
 /// A batch as blocks: a spans block for each hour, and an entries block for each hour with entries.
-#[derive(Default)]
 pub(super) struct Blocks {
+    /// Hours on their way.
+    hours: BoxStream<'static, Result<OfHour>>,
+    /// Encoded, and not written yet.
     spans: Vec<Block>,
     entries: Vec<Block>,
+    /// Of all that were encoded.
+    pub keys: Vec<Key>,
+    /// Their bytes.
+    pub bytes: u64,
     /// Rows of traces, counted by hour.
     pub traces: u64,
     /// Hashes of the handlers' ids.
     pub handlers: HashSet<u64>,
 }
 
-/// A block that is not written yet.
+struct OfHour {
+    spans: Block,
+    /// One, or none.
+    entries: Vec<Block>,
+    traces: u64,
+    handlers: HashSet<u64>,
+}
+
 struct Block {
     key: Key,
     bytes: Bytes,
 }
 
 impl Blocks {
-    /// Encodes `rows`. Writes nothing: should a suspect kill us, it is known by whom; and before the first block is written
-    /// all that will be are known ([`Intent`](crate::farm::intent::Intent)). Their bytes are a part of what the rows take.
-    pub async fn encode(desk: &Desk, rows: RecordBatch) -> Result<Self> {
-        let mut blocks = Self::default();
-        if rows.num_rows() == 0 {
-            return Ok(blocks);
-        }
+    /// Of `rows`; nothing is encoded yet.
+    pub async fn new(desk: &Desk, rows: RecordBatch) -> Result<Self> {
         let settings = desk.settings.clone();
-        let hours = task::cpu(move || order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour))).await?;
-        let encoded = stream::iter(hours).map(|rows| {
+        let split = move || match rows.num_rows() {
+            0 => Ok(Vec::new()),
+            _ => order::split(Table::Spans, &rows, &|hour| *settings.shards.at(hour)),
+        };
+        let (hours, desk) = (task::cpu(split).await?, desk.clone());
+        let encoded = stream::iter(hours).map(move |rows| {
             let desk = desk.clone();
-            task::cpu(move || Self::of_hour(&desk, &rows))
+            task::cpu(move || OfHour::encode(&desk, &rows))
         });
-        let mut encoded = encoded.buffered(lanes());
-        while let Some(hour) = encoded.try_next().await? {
-            blocks.spans.extend(hour.spans);
-            blocks.entries.extend(hour.entries);
-            blocks.traces += hour.traces;
-            blocks.handlers.extend(hour.handlers);
-        }
-        Ok(blocks)
+        // Old traces of many hours make many small blocks: a core goes on while they are written.
+        let hours = encoded.buffered(lanes()).boxed();
+        let (keys, handlers) = (Vec::new(), HashSet::new());
+        Ok(Self { hours, spans: Vec::new(), entries: Vec::new(), keys, bytes: 0, traces: 0, handlers })
     }
 
-    fn of_hour(desk: &Desk, rows: &order::HourRows) -> Result<Self> {
+    /// Encodes hour by hour, until as many bytes of spans as this wait to be written, or nothing is left; whether
+    /// something may be left. Writes nothing: should a suspect kill us, it is known by whom.
+    ///
+    /// A block of one row is as large as twenty rows, so an archive of a thousand hours that come all at once is not held
+    /// as a whole. Its entries are, as they are written last: the fewest of its rows.
+    pub async fn encode(&mut self, bytes: usize) -> Result<bool> {
+        let mut waiting = 0;
+        while let Some(hour) = self.hours.try_next().await? {
+            waiting += hour.spans.bytes.len();
+            for block in std::iter::once(&hour.spans).chain(&hour.entries) {
+                self.keys.push(block.key.clone());
+                self.bytes += block.bytes.len() as u64;
+            }
+            self.spans.push(hour.spans);
+            self.entries.extend(hour.entries);
+            self.traces += hour.traces;
+            self.handlers.extend(hour.handlers);
+            if waiting >= bytes {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the spans blocks that wait for it.
+    ///
+    /// Dying in here or later leaves extra copies: the inbox objects are still there and are indexed again, into blocks
+    /// of other names, and rule 3 makes the rows one.
+    pub async fn write_spans(&mut self, desk: &Desk) -> Result<()> {
+        write_all(desk, std::mem::take(&mut self.spans)).await
+    }
+
+    /// Writes the entries blocks, when every spans block stands: so that a listed trace has its spans.
+    pub async fn write_entries(&mut self, desk: &Desk) -> Result<()> {
+        write_all(desk, std::mem::take(&mut self.entries)).await
+    }
+}
+
+async fn write_all(desk: &Desk, blocks: Vec<Block>) -> Result<()> {
+    let writes = stream::iter(blocks).map(|Block { key, bytes }| async move {
+        desk.store.create(&key, bytes).await.context_with(|| format!("write {}", key.path()))?;
+        Ok(())
+    });
+    writes.buffer_unordered(WRITES_AT_A_TIME).try_collect().await
+}
+
+impl OfHour {
+    fn encode(desk: &Desk, rows: &order::HourRows) -> Result<Self> {
         let rules = desk.settings.rules.at(rows.hour);
         let block = |table: Table, rows: &order::HourRows| -> Result<Block> {
-            let bytes = write::level0(table, rows, rules.number)?;
-            let id = BlockId::new(desk.clock.ulid());
-            Ok(Block { key: Key::Block(BlockKey { table, dir: ShardDir::All, hour: rows.hour, block: id }), bytes })
+            let block = BlockId::new(desk.clock.ulid());
+            let key = Key::Block(BlockKey { table, dir: ShardDir::All, hour: rows.hour, block });
+            Ok(Block { key, bytes: write::level0(table, rows, rules.number)? })
         };
-        let mut blocks = Self { spans: vec![block(Table::Spans, rows)?], traces: rows.traces()?, ..Self::default() };
+        let mut hour = Self {
+            spans: block(Table::Spans, rows)?,
+            entries: Vec::new(),
+            traces: rows.traces()?,
+            handlers: HashSet::new(),
+        };
         let entries = handler::entries(&rows.rows, rules)?;
         if entries.num_rows() > 0 {
             for rows in order::split(Table::Entries, &entries, &|hour| *desk.settings.shards.at(hour))? {
-                blocks.handlers.extend(rows.handlers()?);
-                blocks.entries.push(block(Table::Entries, &rows)?);
+                hour.handlers.extend(rows.handlers()?);
+                hour.entries.push(block(Table::Entries, &rows)?);
             }
         }
-        Ok(blocks)
-    }
-
-    /// Their keys.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.spans.iter().chain(&self.entries).map(|block| &block.key)
-    }
-
-    /// Bytes of all of them.
-    pub fn bytes(&self) -> u64 {
-        self.spans.iter().chain(&self.entries).map(|block| block.bytes.len() as u64).sum()
-    }
-
-    /// Makes every row durable: the spans blocks, and when all of those stand, the entries blocks.
-    ///
-    /// Dying anywhere in here leaves extra copies: the inbox objects are still there and are indexed again, into blocks
-    /// of other names, and rule 3 makes the rows one. Entries come last, so that a listed trace has its spans.
-    pub async fn write(&self, desk: &Desk) -> Result<()> {
-        for blocks in [&self.spans, &self.entries] {
-            let writes = stream::iter(blocks).map(async |block| {
-                let written = desk.store.create(&block.key, block.bytes.clone()).await;
-                written.context_with(|| format!("write {}", block.key.path()))
-            });
-            writes.buffer_unordered(WRITES_AT_A_TIME).try_for_each(async |_| Ok(())).await?;
-        }
-        Ok(())
+        Ok(hour)
     }
 }
 

@@ -171,6 +171,17 @@ fn what_is_damaged_hides_nothing_and_stays_replaced() {
     assert_eq!(view.merged_from(&[&view.blocks[1]]), [name(1), name(2), name(3)], "others merge it, and it is there");
 }
 
+/// Block 2 was written when level 0 had been listed, and 3 made of it before level 1 was.
+#[test]
+fn a_merge_carries_on_names_that_are_too_new_to_be_listed() {
+    let new = |seconds| BlockId::new(ulid::Ulid::from_parts(at(seconds).as_millisecond() as u64, 1));
+    let began = 2_000;
+    let mut run = level1(3, 0, &[], &[], began + 1);
+    Arc::make_mut(&mut run.meta).merged_from = vec![new(began - 300), new(began - 60), new(began + 1)];
+    let view = view(began, vec![run]);
+    assert_eq!(view.merged_from(&[&view.blocks[0]]), [name(3), new(began - 60), new(began + 1)]);
+}
+
 /// Scenario `reader-siblings`: the reader is between two pages when a merge of two files lands, the first on the page
 /// that it has, the last on the page that it takes next.
 #[test]

@@ -114,6 +114,17 @@ fn a_straggler_waits_for_company_or_for_six_hours() {
 }
 
 #[test]
+fn rows_that_two_merges_wrote_do_not_wait() {
+    let closed = HOUR + 15 * MINUTE;
+    let run =
+        |number, replaces: &[u128], written| block(number, ShardDir::One(shard(0)), replaces, &[], written, 1_000);
+    let blocks = [run(5, &[1, 2, 3], closed), run(6, &[3, 4], closed + MINUTE)];
+    assert_eq!(merged(&blocks, &facts(closed + 2 * MINUTE)), [(vec![5, 6], Why::Stragglers)]);
+    let blocks = [run(5, &[1, 2, 3], closed), run(6, &[4], closed + MINUTE)];
+    assert_eq!(merged(&blocks, &facts(closed + 2 * MINUTE)), [], "each its own");
+}
+
+#[test]
 fn what_was_merged_while_the_hour_was_open_is_merged_once_more_when_it_is_over() {
     let blocks = [level1(1, 30 * MINUTE, 1_000_000), level0(2, 50 * MINUTE)];
     assert_eq!(merged(&blocks, &facts(2 * HOUR)), [(vec![1, 2], Why::Closed)]);
