@@ -432,6 +432,35 @@ mod tests {
         assert_eq!(store_clock.now(), Some(at("2025-11-22T14:00:55Z")), "a stale clock still counts");
     }
 
+    #[tokio::test]
+    async fn a_listing_tells_whose_hands_are_empty() {
+        let clock = Clock::system(SignedDuration::ZERO);
+        let (store, mine, theirs) = (memory(&clock).await, heart(&clock, "a"), heart(&clock, "b"));
+        mine.beat(&store).await.unwrap();
+        for length in 0..2 * EMPTY_HANDS {
+            let in_hand = if length == 0 { Vec::new() } else { vec!["x".repeat(length)] };
+            theirs.hold(in_hand, false);
+            theirs.beat(&store).await.unwrap();
+            let others = mine.others(&store).await.unwrap();
+            assert_eq!(others[0].has_empty_hands(), length == 0, "{} bytes", others[0].object.size_bytes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latest_it_can_be_is_never_behind() {
+        let clock = Clock::simulated(at("2026-11-22T14:00:00Z"), 1);
+        let store_clock = StoreClock::new(clock.clone());
+        store_clock.observe(at("2026-11-22T14:00:00Z"));
+        assert_eq!(store_clock.latest(), None, "a listing tells a lower bound alone");
+        let sent = clock.monotonic();
+        clock.sleep(Duration::from_secs(5)).await;
+        // It may have been written as soon as it was sent, at the end of that second.
+        store_clock.heartbeat(at("2026-11-22T14:00:00Z"), sent);
+        clock.sleep(Duration::from_secs(10)).await;
+        assert_eq!(store_clock.latest(), Some(at("2026-11-22T14:00:16Z")));
+        assert_eq!(store_clock.now(), Some(at("2026-11-22T14:00:10Z")));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reader_learns_the_time_from_a_listing_but_may_not_delete() {
         let clock = Clock::simulated(at("2026-11-22T14:00:00Z"), 1);

@@ -33,7 +33,8 @@ pub const FILE_BYTES: u64 = 1 << 30;
 /// A round begins merges for at most this long: then other stages have their turn.
 pub(crate) const ROUND_LASTS: Duration = Duration::from_secs(60);
 
-/// Who has no part of the hours that change looks this seldom whether there is something for it elsewhere.
+/// Who takes no slot of the open hour, and owns none of the hours that change, looks this seldom whether there is something
+/// for it.
 pub(crate) const ELSEWHERE_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// What is written to level 0 in so long is merged by one worker, of each shard …
@@ -210,8 +211,8 @@ async fn look(
 
 /// Until when nothing can be due, by a plan that was just done: what is indexed from now on waits for five minutes in an
 /// open hour. (Eight blocks of level 0 are enough sooner, for whoever happens to look.) In a bucket of a week that is a
-/// dozen listings every five minutes, of one worker or of those who have parts of the open hour, and not every minute of
-/// each.
+/// dozen listings every five minutes, of one worker or of those whose turn it is ([`Dealt::longest`]), and not every minute
+/// of each.
 fn rests_until(desk: &Desk, dealt: Option<&Dealt>, plan_next: Option<Timestamp>) -> Option<Duration> {
     // On one person's machine listings cost nothing.
     let now = desk.store_clock().now().filter(|_| !desk.pace.is_eager())?;

@@ -463,11 +463,14 @@ impl Listed {
             (None, None) => vec![Prefix::Table(table)],
         };
         // Level 1 counts for what is merged there, and for what is merged there from level 0.
+        let of_parts = taken.as_ref().map(|(parts, taken)| {
+            let from_level0 = taken.iter().flat_map(|((hour, _), shards)| shards.iter().map(|shard| (*hour, *shard)));
+            (parts, from_level0.collect::<HashSet<_>>())
+        });
         let of_parts = |hour: Hour, shard: Shard| {
-            taken.as_ref().is_none_or(|(parts, taken)| {
-                let from_level0 = || taken.iter().any(|((of, _), shards)| *of == hour && shards.contains(&shard));
-                (parts.holds)(hour, shard) || from_level0()
-            })
+            of_parts
+                .as_ref()
+                .is_none_or(|(parts, from_level0)| (parts.holds)(hour, shard) || from_level0.contains(&(hour, shard)))
         };
         let level1 = stream::iter(folders).map(|folder| {
             let store = store.clone();
