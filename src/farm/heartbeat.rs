@@ -70,7 +70,7 @@ impl StoreClock {
         let seen = (*self.last())?;
         // Last-modified is cut to whole seconds.
         let since = self.clock.monotonic().saturating_sub(seen.sent?) + Duration::from_secs(1);
-        Some(add(seen.time, signed(since) + self.clock.offset()))
+        Some(add(seen.time, signed(since) + self.clock.offset().max(SignedDuration::ZERO)))
     }
 
     /// Whether the newest heartbeat is younger than [`FRESH`]: without that a worker deletes nothing. Counted from

@@ -125,6 +125,8 @@ impl Content {
 mod tests {
     use std::time::Duration;
 
+    use rstest::rstest;
+
     use super::*;
     use crate::farm::heartbeat::Heartbeat;
     use crate::farm::strikes::Coroner;
@@ -145,10 +147,15 @@ mod tests {
 
     /// A worker indexes, and dies as `script` says; whether it did.
     async fn dies(world: &World, script: Script) -> bool {
+        dies_with(world, 64 << 20, script).await
+    }
+
+    async fn dies_with(world: &World, memory_bytes: usize, script: Script) -> bool {
         world.sleep(61).await;
         let client = world.client(script);
         let lived = client.live(async {
-            let at = world.sit(&client).await;
+            let mut at = world.sit(&client).await;
+            at.desk.memory_bytes = memory_bytes;
             index::run(&at.desk, &at.round).await.unwrap();
         });
         lived.await.is_none()
@@ -185,15 +192,17 @@ mod tests {
         said.into_iter().find(|(_, says)| says.intent.is_some()).unwrap()
     }
 
+    /// With so little memory each block is written as soon as it is encoded.
+    #[rstest]
     #[tokio::test(start_paused = true)]
-    async fn whatever_it_dies_at_what_stands_whole_is_not_indexed_again() {
+    async fn whatever_it_dies_at_what_stands_whole_is_not_indexed_again(#[values(64 << 20, 64 << 10)] memory: usize) {
         let (mut call, mut carried_out) = (0, 0);
         loop {
             call += 1;
             let mut died = false;
             for after in [false, true] {
                 let world = two_objects();
-                died |= dies(&world, crash_at(call, after)).await;
+                died |= dies_with(&world, memory, crash_at(call, after)).await;
                 let (written, left) = (blocks(&world).len(), world.bucket.paths("inbox/").len() as u64);
                 let strikes = examine(&world, &world.desk().await).await;
                 let still_left = world.bucket.paths("inbox/").len() as u64;
@@ -340,33 +349,41 @@ mod tests {
         assert_eq!(examine(&world, &at).await, 2);
     }
 
-    /// It stands still between the look and the delete; meanwhile the objects are done, and put back.
+    /// It stands still after the first look at what it deletes; meanwhile the objects are done, and put back.
     #[tokio::test(start_paused = true)]
-    async fn who_wakes_up_too_late_removes_nothing() {
-        let world = two_objects();
-        dies_with_all_written(&world).await;
+    async fn who_wakes_up_too_late_removes_nothing_more() {
+        let world = World::new();
+        for number in 1..=30 {
+            world.send(&number.to_string(), &[Sent::request(number, 1, "/a", START)]);
+        }
+        let script = |call: &crate::store::fault::Call| match call.kind {
+            CallKind::Delete if call.path.starts_with("inbox/") => Fate::before(Incident::Crash),
+            _ => Fate::calm(),
+        };
+        assert!(dies(&world, Box::new(script)).await);
         let before = world.bucket.objects();
         let gate = Gate::new();
         let held = gate.clone();
         let client = world.client(Box::new(move |call| match call.kind {
-            CallKind::Head if call.path.starts_with("entries/") => Fate::after(Incident::FreezeUntil(held.clone())),
+            CallKind::Head if call.path.starts_with("inbox/") => Fate::before(Incident::FreezeUntil(held.clone())),
             _ => Fate::calm(),
         }));
         let (slow, quick) = (world.sit(&client).await, world.desk().await);
-        let (.., says) = last_words(&world);
-        let intent = says.intent.unwrap();
+        let intent = last_words(&world).1.intent.unwrap();
         let sleeper = client.live(intent.carry_out(&slow.desk));
         let world = &world;
         let (woken, ()) = tokio::join!(sleeper, async {
             gate.reached().await;
-            assert_eq!(intent.carry_out(&quick.desk).await.unwrap().len(), 2);
+            assert_eq!(intent.carry_out(&quick.desk).await.unwrap().len(), 30);
             for (path, stored) in before.into_iter().filter(|(path, _)| path.starts_with("inbox/")) {
                 world.bucket.restore([(path, stored)].into());
             }
             world.clock.sleep(GRACE / 2 + Duration::from_secs(1)).await;
+            // Its heart beats as soon as it wakes up.
+            slow.desk.heart.beat(&quick.desk.store).await.unwrap();
             gate.open();
         });
-        assert_eq!(woken.unwrap().unwrap(), HashSet::new());
-        assert_eq!(world.bucket.paths("inbox/").len(), 2);
+        assert_eq!(woken.unwrap().unwrap().len(), AT_A_TIME, "those that it was at");
+        assert_eq!(world.bucket.paths("inbox/").len(), 30 - AT_A_TIME);
     }
 }

@@ -334,6 +334,11 @@ impl Hands {
         hands
     }
 
+    /// Whether they are for a suspect.
+    pub fn are_alone(&self) -> bool {
+        self.alone
+    }
+
     /// `path` is about to be decoded: when this returns, a durable heartbeat names it. False if it is not to be: a peer
     /// has it in hand.
     ///

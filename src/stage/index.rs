@@ -39,7 +39,7 @@ use self::batch::{Batch, Intake, Source, Terms};
 use self::plan::Item;
 use self::write::{Blocks, Gone};
 use super::item::{is_over_budget, item};
-use super::{CLOCKS_DIFFER, Desk, Fence, Fenced, Round, StageReport, forget};
+use super::{CLOCKS_DIFFER, Desk, Fence, Fenced, Round, StageReport, forget, lanes};
 use crate::error::{Report, Result, bail, report, store_kind};
 use crate::farm::Settings;
 use crate::farm::intent::Intent;
@@ -339,7 +339,9 @@ impl Indexer<'_> {
             return Ok(());
         }
         let written = async {
-            let mut blocks = Blocks::new(self.desk, rows).await?;
+            // What a suspect is to be blamed for must not happen while it is said to be innocent.
+            let at_a_time = if in_hand.are_alone() { 1 } else { lanes() };
+            let mut blocks = Blocks::new(self.desk, rows, at_a_time).await?;
             while blocks.encode(self.desk.memory_bytes / 16).await? {
                 in_hand.intend(None).await?;
                 blocks.write_spans(self.desk).await?;
@@ -367,6 +369,10 @@ impl Indexer<'_> {
                 }
                 return Ok(());
             }
+        }
+        // An object that goes on in the next batch has rows in this one, and that batch has a fence of its own.
+        if fence.allows_delete().is_err() {
+            intake.give_up_open();
         }
         report.rows_in += count;
         report.rows_out += count;

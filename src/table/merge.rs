@@ -56,7 +56,7 @@ pub struct MergeSpec {
     pub hour: Hour,
     /// The blocks to read, of either level, with their listed sizes.
     pub inputs: Vec<(BlockKey, u64)>,
-    /// What the last file says it replaces: the inputs, and those on the inputs' lists that are still listed.
+    /// What the last file says it replaces: the inputs, and those on the inputs' lists that may still be listed.
     pub merged_from: Vec<BlockId>,
     /// Traces to leave out (tombstones).
     pub forget: HashSet<TraceId>,

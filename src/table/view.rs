@@ -38,9 +38,9 @@ const MOST_FOLDERS: usize = 200;
 /// A sweep takes away a few blocks an hour, so that even a second time is rare.
 const TRIES: usize = 5;
 
-/// A block that was named so long before a listing began may have been written, or listed, after it. (It is time for a PUT
-/// that is tried again, and for clocks that differ.)
-const NAMED_BEFORE: Duration = Duration::from_secs(120);
+/// A block that was named so long before a listing began may have been written after it: a batch has ten minutes, and
+/// clocks differ.
+const NAMED_BEFORE: Duration = Duration::from_secs(15 * 60);
 
 /// Which blocks to list.
 #[derive(Clone, Debug)]
@@ -337,8 +337,8 @@ impl View {
     }
 
     /// What the last file of a merge of `inputs` must say that it replaces: the inputs, and every name on their own
-    /// lists that is still listed. Without those, a level-0 block that an input had replaced, and that waits for its
-    /// other shards, would come back for this shard when the input goes.
+    /// lists that is still listed, or so new that it may be. Without those, a level-0 block that an input had replaced,
+    /// and that waits for its other shards, would come back for this shard when the input goes.
     pub fn merged_from(&self, inputs: &[&Block]) -> Vec<BlockId> {
         let listed: HashSet<BlockId> = self.blocks.iter().map(Block::id).collect();
         // A block that cannot be read now may be readable again: it is still listed, and stays replaced.

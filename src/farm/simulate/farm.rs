@@ -382,7 +382,7 @@ impl Farm {
     fn batch(&mut self, hours: BTreeMap<Hour, (f64, (u64, u64))>, at: u64) {
         let entries = self.scenario.trace_entries / self.scenario.trace_spans;
         // What it is about to write.
-        self.ask(Stage::Index, Put, 1.0);
+        self.ask(Stage::Index, Put, if hours.is_empty() { 0.0 } else { 1.0 });
         for (hour, (rows, seconds)) in hours {
             self.ask(Stage::Index, Put, 2.0);
             let blocks = [(Table::Spans, rows), (Table::Entries, rows * entries)];

@@ -226,24 +226,30 @@ fn due_while_open<'a>(blocks: &[&'a Block], facts: &Facts) -> Option<Vec<&'a Blo
 
 /// Everything but the largest run has come late. It waits; and while it is small beside that run it is merged without
 /// it, so that an archive that is indexed hour by hour does not rewrite the same run again and again.
+///
+/// Rows that stand, and count, twice wait for the grace only: so often at most are they written again, by workers that take
+/// a part for theirs in turn.
 fn due_stragglers<'a>(blocks: &[&'a Block], facts: &Facts) -> Option<Vec<&'a Block>> {
     let mut runs = runs(blocks);
     runs.sort_by_key(|run| (run.iter().any(|block| block.is_level0()), std::cmp::Reverse(bytes_of(run))));
     let largest = runs.remove(0);
     let late: Vec<&Block> = runs.iter().flatten().copied().collect();
-    let waited = late.iter().any(|block| has_stood(block.modified, facts.now, STRAGGLER_AGE)) || has_twice(blocks);
-    if !waited && runs.len() < STRAGGLERS {
+    let waited = late.iter().any(|block| has_stood(block.modified, facts.now, STRAGGLER_AGE));
+    let twice = has_twice(blocks, facts);
+    if !waited && !twice && runs.len() < STRAGGLERS {
         return None;
     }
+    let waited = waited || (twice && !has_twice(&late, facts));
     let small = bytes_of(&late).saturating_mul(TIER as u64) < bytes_of(&largest);
     if small && !waited { Some(late) } else { Some(blocks.to_vec()) }
 }
 
-/// Whether two outputs were made of the same input: a merge of what an hour was given while it was open ended after the one
-/// that closed it had begun. Then rows stand, and count, twice.
-fn has_twice(blocks: &[&Block]) -> bool {
+/// Whether two outputs that have stood for the grace were made of the same input: a merge of what an hour was given while it
+/// was open ended after the one that closed it had begun.
+fn has_twice(blocks: &[&Block], facts: &Facts) -> bool {
     let mut seen = HashSet::new();
-    !blocks.iter().flat_map(|block| &block.meta.merged_from).all(|name| seen.insert(*name))
+    let stands = blocks.iter().filter(|block| has_stood(block.modified, facts.now, facts.grace));
+    !stands.flat_map(|block| &block.meta.merged_from).all(|name| seen.insert(*name))
 }
 
 fn bytes_of(run: &[&Block]) -> u64 {

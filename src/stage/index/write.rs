@@ -13,7 +13,7 @@ use crate::handler;
 use crate::model::{BlockId, ShardDir, Table};
 use crate::stage::ledger::Ledger;
 use crate::stage::quarantine::{self, Original};
-use crate::stage::{Desk, Fence, Fenced, lanes};
+use crate::stage::{Desk, Fence, Fenced};
 use crate::store::layout::BlockKey;
 use crate::store::{Key, Object, StoreErrorKind};
 use crate::table::{order, write};
@@ -57,8 +57,9 @@ struct Block {
 }
 
 impl Blocks {
-    /// Of `rows`; nothing is encoded yet.
-    pub async fn new(desk: &Desk, rows: RecordBatch) -> Result<Self> {
+    /// Of `rows`; nothing is encoded yet. Later, so many hours are encoded at a time, also while others are written: old
+    /// traces of many hours make many small blocks. With one nothing is but when it is asked for.
+    pub async fn new(desk: &Desk, rows: RecordBatch, at_a_time: usize) -> Result<Self> {
         let settings = desk.settings.clone();
         let split = move || match rows.num_rows() {
             0 => Ok(Vec::new()),
@@ -69,14 +70,13 @@ impl Blocks {
             let desk = desk.clone();
             task::cpu(move || OfHour::encode(&desk, &rows))
         });
-        // Old traces of many hours make many small blocks: a core goes on while they are written.
-        let hours = encoded.buffered(lanes()).boxed();
+        let hours = encoded.buffered(at_a_time).boxed();
         let (keys, handlers) = (Vec::new(), HashSet::new());
         Ok(Self { hours, spans: Vec::new(), entries: Vec::new(), keys, bytes: 0, traces: 0, handlers })
     }
 
     /// Encodes hour by hour, until as many bytes of spans as this wait to be written, or nothing is left; whether
-    /// something may be left. Writes nothing: should a suspect kill us, it is known by whom.
+    /// something may be left. Writes nothing.
     ///
     /// A block of one row is as large as twenty rows, so an archive of a thousand hours that come all at once is not held
     /// as a whole. Its entries are, as they are written last: the fewest of its rows.
@@ -101,8 +101,8 @@ impl Blocks {
 
     /// Writes the spans blocks that wait for it.
     ///
-    /// Dying in here or later leaves extra copies: the inbox objects are still there and are indexed again, into blocks
-    /// of other names, and rule 3 makes the rows one.
+    /// Dying in here or later leaves extra copies, unless every block stands by then: the inbox objects are still there and
+    /// are indexed again, into blocks of other names, and rule 3 makes the rows one.
     pub async fn write_spans(&mut self, desk: &Desk) -> Result<()> {
         write_all(desk, std::mem::take(&mut self.spans)).await
     }

@@ -177,9 +177,9 @@ fn a_merge_carries_on_names_that_are_too_new_to_be_listed() {
     let new = |seconds| BlockId::new(ulid::Ulid::from_parts(at(seconds).as_millisecond() as u64, 1));
     let began = 2_000;
     let mut run = level1(3, 0, &[], &[], began + 1);
-    Arc::make_mut(&mut run.meta).merged_from = vec![new(began - 300), new(began - 60), new(began + 1)];
+    Arc::make_mut(&mut run.meta).merged_from = vec![new(began - 1_000), new(began - 800), new(began + 1)];
     let view = view(began, vec![run]);
-    assert_eq!(view.merged_from(&[&view.blocks[0]]), [name(3), new(began - 60), new(began + 1)]);
+    assert_eq!(view.merged_from(&[&view.blocks[0]]), [name(3), new(began - 800), new(began + 1)]);
 }
 
 /// Scenario `reader-siblings`: the reader is between two pages when a merge of two files lands, the first on the page

@@ -118,10 +118,15 @@ fn rows_that_two_merges_wrote_do_not_wait() {
     let closed = HOUR + 15 * MINUTE;
     let run =
         |number, replaces: &[u128], written| block(number, ShardDir::One(shard(0)), replaces, &[], written, 1_000);
-    let blocks = [run(5, &[1, 2, 3], closed), run(6, &[3, 4], closed + MINUTE)];
-    assert_eq!(merged(&blocks, &facts(closed + 2 * MINUTE)), [(vec![5, 6], Why::Stragglers)]);
-    let blocks = [run(5, &[1, 2, 3], closed), run(6, &[4], closed + MINUTE)];
-    assert_eq!(merged(&blocks, &facts(closed + 2 * MINUTE)), [], "each its own");
+    let mut blocks = vec![run(5, &[1, 2, 3], closed), run(6, &[3, 4], closed + MINUTE)];
+    assert_eq!(merged(&blocks, &facts(closed + 10 * MINUTE)), [], "the other worker may be at it");
+    let later = facts(closed + 11 * MINUTE);
+    assert_eq!(merged(&blocks, &later), [(vec![5, 6], Why::Stragglers)]);
+    assert_eq!(merged(&[blocks[0].clone(), run(6, &[4], closed + MINUTE)], &later), [], "each its own");
+    blocks[0].size_bytes = 1_000_000;
+    assert_eq!(merged(&blocks, &later), [(vec![5, 6], Why::Stragglers)], "it is in the largest, too");
+    let late = [blocks[0].clone(), run(6, &[8, 9], closed + MINUTE), run(7, &[9], closed + MINUTE)];
+    assert_eq!(merged(&late, &later), [(vec![6, 7], Why::Stragglers)], "it is not");
 }
 
 #[test]
