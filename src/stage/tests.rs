@@ -396,6 +396,30 @@ async fn a_message_larger_than_a_batch_is_not_the_end_of_the_inbox() {
     assert_eq!(world.bucket.paths("quarantine/too-large/").len(), 2);
 }
 
+/// The next batch has a fence of its own, and would delete the object at its end.
+#[tokio::test(start_paused = true)]
+async fn an_object_stays_of_which_a_batch_that_was_too_slow_has_a_part() {
+    let mut world = World::new();
+    world.settings.batch_bytes = 1 << 20;
+    world.send("large", &(1..=5_000).map(|trace| Sent::request(trace, 1, "/a", START)).collect::<Vec<_>>());
+    world.sleep(61).await;
+    let mut is_first = true;
+    let client = world.client(Box::new(move |call| {
+        let write = call.path.starts_with("spans/") && call.kind == crate::store::fault::CallKind::Put;
+        let first = write && std::mem::take(&mut is_first);
+        if first { Fate::after(Incident::Wait(GRACE / 2 + Duration::from_secs(1))) } else { Fate::calm() }
+    }));
+    let at = world.sit(&client).await;
+    let report = tokio::select! {
+        report = index::run(&at.desk, &at.round) => report.unwrap(),
+        () = at.desk.heart.keep_beating(&at.desk.store) => unreachable!("a heart beats for ever"),
+    };
+    assert!(report.rows_in < 5_000, "more than one batch, of which the first is the last: {report:?}");
+    assert_eq!((report.done, world.bucket.paths("inbox/").len()), (0, 1));
+    world.work_off().await;
+    assert_eq!((world.rows(Table::Spans).await.len(), world.bucket.paths("inbox/").len()), (5_000, 0));
+}
+
 /// A worker sleeps in the middle of a sweep, or of an index batch, for longer than half the grace: it deletes nothing
 /// more. Without a heartbeat it does not even begin.
 #[tokio::test(start_paused = true)]
