@@ -210,11 +210,9 @@ impl Round {
         items.into_iter().skip(mine.start).take(mine.len()).collect()
     }
 
-    /// Whether a part of the blocks, `shard` in `hour` (or in another measure of time, counted from anywhere), is dealt to
-    /// me ([`crate::farm::slice::deal`]).
+    /// Whether a part of the blocks is dealt to me ([`crate::farm::slice::deal_part`]).
     pub fn is_dealt(&self, time: i64, shard: Shard) -> bool {
-        let position = time * i64::from(shard.count()) + i64::from(shard.index());
-        crate::farm::slice::deal(position as u64, self.peers) == self.rank
+        crate::farm::slice::deal_part(time, shard, self.peers) == self.rank
     }
 }
 

@@ -561,7 +561,7 @@ mod tests {
         }
         let mine = heart(&Clock::system(SignedDuration::ZERO), "farm-1");
         mine.hold(vec!["inbox/2".to_owned()], true);
-        let body = padded(serde_json::to_vec_pretty(&mine.says()).unwrap(), &mine.says());
+        let body = padded(serde_json::to_vec(&mine.says()).unwrap(), &mine.says());
         let older: Older = serde_json::from_slice(&body).unwrap();
         assert_eq!((older.name.as_str(), older.in_hand), ("farm-1", vec!["inbox/2".to_owned()]));
     }

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::model::Shard;
+
 /// Rank `rank` of `count` takes the items the middle of whose weight lies in `(rank·W/count, (rank+1)·W/count]` of the
 /// total `W`; an item without weight weighs 1.
 ///
@@ -25,6 +27,13 @@ pub fn deal(position: u64, count: usize) -> usize {
     let count = count.max(1) as u64;
     let first = xxh3_64(&(position / count).to_le_bytes()) % count;
     ((position % count + first) % count) as usize
+}
+
+/// Whose of `count` workers a part of the blocks is: `shard` in an hour, or in another measure of time, counted from
+/// anywhere ([`deal`]).
+pub fn deal_part(time: i64, shard: Shard, count: usize) -> usize {
+    let position = time * i64::from(shard.count()) + i64::from(shard.index());
+    deal(position as u64, count)
 }
 
 /// The slices of all ranks, in order: one pass over the list for all of them.

@@ -2,14 +2,14 @@
 //! puts it into the quarantine.
 //!
 //! A worker names what it has in hand in its heartbeat, before it decodes it ([`Hands`]). Whoever finds a boot dead
-//! writes a strike for each of its objects that it had not written whole ([`Intent`];
-//! `farm/strikes/<object id>/<boot id>`: create-only, so there is one however
-//! many find it) and then removes the dead heartbeat. A batch of hundreds may die of one of them, or of a machine that
-//! was taken away, which is by far more common: an object with one strike is only a suspect, and is indexed in a small
-//! [`COMPANY`] of suspects. Whoever is in a company that dies, too, is indexed alone from then on. While it is decoded and
-//! its rows are encoded, and no longer, the heartbeat says that it is alone in hand; deaths that came then count, and
-//! [`DEADLY`] of them are no chance. (The network's time does not count: it is the longest by far, and whoever takes
-//! machines away would meet the same object there again and again.)
+//! writes a strike for each of its objects that it had not written whole ([`Intent`]) and then removes the dead
+//! heartbeat. A strike is `farm/strikes/<object id>/<boot id>`, create-only, so there is one however many find it. A
+//! batch of hundreds may die of one of them, or of a machine that was taken away, which is by far more common: an
+//! object with one strike is only a suspect, and is indexed in a small [`COMPANY`] of suspects. Whoever is in a company
+//! that dies, too, is indexed alone from then on. While it is decoded and its rows are encoded, and no longer, the
+//! heartbeat says that it is alone in hand; deaths that came then count, and [`DEADLY`] of them are no chance. (The
+//! network's time does not count: it is the longest by far, and whoever takes machines away would meet the same object
+//! there again and again.)
 //!
 //! Strikes go with their object; those of objects that are gone are swept a day later.
 //!

@@ -116,7 +116,7 @@ impl Dealt {
         Parts {
             shards: Arc::new(move |hour| *shards.at(hour)),
             holds: Arc::new(move |hour, shard| held.is_my_hour(hour) || held.has(hour, shard)),
-            slot_seconds: SLOT.as_secs() as i64,
+            slot: slot_of,
             takes: Arc::new(move |hour, slot, shard| taken.is_my_hour(hour) || taken.takes(hour, slot, shard)),
             near: (!self.whole).then(|| near(self.now)),
         }
@@ -133,12 +133,17 @@ impl Dealt {
     /// In how long there may be something for me that is not on a listing of now.
     fn longest(&self) -> Duration {
         let shards = *self.shards.at(Hour::of(self.now));
-        let slot = next_slot(self.now, |slot| Shard::all(shards).any(|shard| self.round.is_dealt(slot, shard)));
-        // What was replaced is deleted by whose hour it is.
-        let mut near = near(self.now).start().number()..=near(self.now).end().number();
-        let deletes = near.any(|hour| self.is_my_hour(Hour::from_number(hour))).then_some(plan::OPEN_EVERY);
-        slot.into_iter().chain(deletes).fold(ELSEWHERE_EVERY, Duration::min)
+        let takes = |slot| Shard::all(shards).any(|shard| self.round.is_dealt(slot, shard));
+        longest(self.now, takes, |hour| self.is_my_hour(hour))
     }
+}
+
+/// In how long there may be something for a worker of a farm that is not on a listing of now: who takes of a slot, and whose
+/// an hour is.
+pub(crate) fn longest(now: Timestamp, takes: impl Fn(i64) -> bool, owns: impl Fn(Hour) -> bool) -> Duration {
+    // What was replaced is deleted by whose hour it is.
+    let deletes = near_hours(now).any(owns).then_some(plan::OPEN_EVERY);
+    next_slot(now, takes).into_iter().chain(deletes).fold(ELSEWHERE_EVERY, Duration::min)
 }
 
 /// The slot of what was written then.
@@ -147,7 +152,7 @@ pub(crate) fn slot_of(written: Timestamp) -> i64 {
 }
 
 /// In how long there is something to be looked for of the next of the slots that are `mine`.
-pub(crate) fn next_slot(now: Timestamp, mine: impl Fn(i64) -> bool) -> Option<Duration> {
+fn next_slot(now: Timestamp, mine: impl Fn(i64) -> bool) -> Option<Duration> {
     let before = slot_of(now) - 1;
     let due = |slot: i64| (slot + 1) * SLOT.as_secs() as i64 + SLOT_AFTER.as_secs() as i64 - now.as_second();
     let slots = before..=before + (ELSEWHERE_EVERY.as_secs() / SLOT.as_secs()) as i64;
@@ -166,6 +171,12 @@ pub(crate) fn dealt_until(hour: Hour) -> Timestamp {
 fn near(now: Timestamp) -> RangeInclusive<Hour> {
     let open = Hour::of(now);
     open.plus(-2)..=open.next()
+}
+
+/// [`near`], one by one.
+pub(crate) fn near_hours(now: Timestamp) -> impl Iterator<Item = Hour> {
+    let near = near(now);
+    (near.start().number()..=near.end().number()).map(Hour::from_number)
 }
 
 /// When whole tables were listed last. Clones share it.

@@ -130,8 +130,8 @@ pub struct Parts {
     pub shards: Arc<dyn Fn(Hour) -> u16 + Send + Sync>,
     /// Which of them, in level 1.
     pub holds: Arc<dyn Fn(Hour, Shard) -> bool + Send + Sync>,
-    /// What was written to level 0 is told apart by the time in which it was: so many seconds each.
-    pub slot_seconds: i64,
+    /// What was written to level 0 is told apart by the time in which it was.
+    pub slot: fn(Timestamp) -> i64,
     /// Whether of an hour's blocks of level 0 those of a slot are wanted, because of a shard. Their level 1 is listed, too.
     pub takes: Arc<dyn Fn(Hour, i64, Shard) -> bool + Send + Sync>,
     /// Level 1 is listed only of these hours and of those that have something in level 0, each shard for itself; none:
@@ -144,16 +144,11 @@ impl Parts {
         Shard::all((self.shards)(hour)).filter(move |shard| holds(*shard))
     }
 
-    /// The slot of what was written then.
-    pub fn slot(&self, written: Timestamp) -> i64 {
-        written.as_second().div_euclid(self.slot_seconds)
-    }
-
     /// Of hours and slots of level 0 those that are wanted, and for which shards.
     fn taken(&self, level0: &[(BlockKey, Object)]) -> HashMap<(Hour, i64), Vec<Shard>> {
         let mut taken: HashMap<(Hour, i64), Vec<Shard>> = HashMap::new();
         for (key, object) in level0 {
-            let (hour, slot) = (key.hour, self.slot(object.modified));
+            let (hour, slot) = (key.hour, (self.slot)(object.modified));
             let wanted = || self.of(hour, |shard| (self.takes)(hour, slot, shard)).collect();
             taken.entry((hour, slot)).or_insert_with(wanted);
         }
@@ -453,8 +448,9 @@ impl Listed {
         let taken = scope.parts.as_ref().map(|parts| (parts, parts.taken(&of_level0)));
         let mut elsewhere = HashSet::new();
         if let Some((parts, taken)) = &taken {
-            let others =
-                |(key, object): &mut (BlockKey, Object)| !taken.contains_key(&(key.hour, parts.slot(object.modified)));
+            let others = |(key, object): &mut (BlockKey, Object)| {
+                !taken.contains_key(&(key.hour, (parts.slot)(object.modified)))
+            };
             elsewhere.extend(of_level0.extract_if(.., others).map(|(key, _)| key.block));
         }
         let folders = match (&scope.shards, &taken) {

@@ -187,8 +187,7 @@ impl Farm {
 
     /// Whether a part of the blocks is this worker's (or what was written to level 0 in a slot), and whether an hour is.
     fn is_dealt(&self, rank: usize, time: i64, shard: Shard) -> bool {
-        let position = time * i64::from(shard.count()) + i64::from(shard.index());
-        slice::deal(position as u64, self.workers.len()) == rank
+        slice::deal_part(time, shard, self.workers.len()) == rank
     }
 
     fn is_my_hour(&self, rank: usize, hour: Hour) -> bool {
@@ -210,16 +209,14 @@ impl Farm {
             return compact::plan::OPEN_EVERY;
         }
         let (now, shards) = (self.world.now(), self.scenario.played_shards().0);
-        let slot = compact::next_slot(now, |slot| Shard::all(shards).any(|shard| self.is_dealt(rank, slot, shard)));
-        let deletes = (-2..=1).any(|hours| self.is_my_hour(rank, Hour::of(now).plus(hours)));
-        let deletes = deletes.then_some(compact::plan::OPEN_EVERY);
-        slot.into_iter().chain(deletes).fold(compact::ELSEWHERE_EVERY, Duration::min)
+        let takes = |slot| Shard::all(shards).any(|shard| self.is_dealt(rank, slot, shard));
+        compact::longest(now, takes, |hour| self.is_my_hour(rank, hour))
     }
 
     /// The parts of the hours that change.
     fn near(&self) -> impl Iterator<Item = (Hour, Shard)> {
-        let (open, shards) = (Hour::of(self.world.now()), self.scenario.played_shards().0);
-        (-2..=1).flat_map(move |hours| Shard::all(shards).map(move |shard| (open.plus(hours), shard)))
+        let shards = self.scenario.played_shards().0;
+        compact::near_hours(self.world.now()).flat_map(move |hour| Shard::all(shards).map(move |shard| (hour, shard)))
     }
 
     /// Whether a worker that looks for merges sees a block: of a part that is its own, or in an hour that is; of level 1 also
